@@ -1,0 +1,86 @@
+"""LiteLLM's log events, read into what an outcome says."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+Event = Mapping[str, object]
+
+_NONE: Event = {}
+
+
+def buckets(kwargs: Event) -> tuple[object, object]:
+    """The two places in a log event where a request's metadata may be."""
+    parameters = _mapping(kwargs.get("litellm_params"))
+    return parameters.get("metadata"), parameters.get("litellm_metadata")
+
+
+def success(kwargs: Event, start: object, end: object) -> dict[str, object]:
+    """What an outcome says of an answered request; None is what LiteLLM does not know."""
+    payload = _mapping(kwargs.get("standard_logging_object"))
+    places = [_mapping(place) for place in buckets(kwargs)]
+    cache_hit = payload.get("cache_hit") is True
+    tokens_in, tokens_out = _count(payload.get("prompt_tokens")), _count(payload.get("completion_tokens"))
+    cost = _amount(payload.get("response_cost"))
+    if not cost and not cache_hit:
+        cost = _priced(tokens_in, tokens_out, places)
+    stream = bool(kwargs.get("stream") or payload.get("stream"))
+    return {
+        "served": payload.get("model_group"),
+        "tokens_in": tokens_in or None,
+        "tokens_out": tokens_out or None,
+        "cost": cost,
+        "latency_ms": _milliseconds(start, end),
+        "ttft_ms": _milliseconds(start, kwargs.get("completion_start_time")) if stream else None,
+        "stream": stream,
+        "disconnected": any(place.get("client_disconnected") is True for place in places),
+        "cache_hit": cache_hit,
+    }
+
+
+def error(exception: object) -> str:
+    """Class and status; the message may quote the prompt."""
+    status = getattr(exception, "status_code", None) or getattr(exception, "code", None)
+    return " ".join(str(part) for part in (type(exception).__name__, status) if part)[:200]
+
+
+def is_from_provider(exception: object) -> bool:
+    """LiteLLM names the provider on every exception of one; the proxy's own errors are HTTP ones with a detail."""
+    return bool(getattr(exception, "llm_provider", None)) and not hasattr(exception, "detail")
+
+
+def client_left(exception: object) -> bool:
+    """LiteLLM gives up a call whose client has gone, with nginx's status for it."""
+    return getattr(exception, "status_code", None) == 499
+
+
+def _priced(tokens_in: int, tokens_out: int, places: list[Event]) -> float | None:
+    """Tokens times the deployment's own price: on some endpoints LiteLLM puts 0 for models not in its map."""
+    if not tokens_in + tokens_out:
+        return None
+    for place in places:
+        price = _mapping(place.get("model_info"))
+        per_in, per_out = (
+            _amount(price.get("input_cost_per_token")),
+            _amount(price.get("output_cost_per_token")),
+        )
+        if per_in is not None or per_out is not None:
+            return tokens_in * (per_in or 0) + tokens_out * (per_out or 0)
+    return None
+
+
+def _milliseconds(start: object, end: object) -> float | None:
+    if not isinstance(start, datetime) or not isinstance(end, datetime):
+        return None
+    return round((end - start).total_seconds() * 1000, 3)
+
+
+def _mapping(value: object) -> Event:
+    return value if isinstance(value, Mapping) else _NONE
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _amount(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,1 @@
+"""Stand-ins for the demo and the proxy tests."""
