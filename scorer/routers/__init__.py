@@ -1,0 +1,1 @@
+"""The routers: each scores encoded prompts for every model of a ladder."""

@@ -1,0 +1,75 @@
+"""What a router is: encoded prompts in, scores for every model of a ladder out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Encoded prompts: n texts, their unit embeddings (n, d) and raw features (n, f), float32 both."""
+
+    texts: Sequence[str]
+    embeddings: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of n prompts for the m models of a ladder, strongest first, all in [0, 1].
+
+    win_rates (n, m): P(the strongest model's answer beats model m's), ties counted half. Column 0, the strongest
+    against itself, is never compared with a threshold: 1/2 by that definition, 0 from routers that `spread`.
+    quality (n, m): P(model m's answer beats the bar), from routers that know it.
+    """
+
+    win_rates: NDArray[np.float64]
+    quality: NDArray[np.float64] | None = None
+
+
+def spread(win_rate: NDArray[np.float64], models: int) -> NDArray[np.float64]:
+    """(n, models) win rates of a binary router: `win_rate` (n,) for the cheapest, falling evenly to 0 up the ladder.
+
+    The model in place i of m gets win_rate * i / (m - 1).
+    """
+    return win_rate[:, None] * (np.arange(models) / max(models - 1, 1))
+
+
+class Encodes(Protocol):
+    """What turns texts into Prompts. A text's encoding does not depend on what it was batched with."""
+
+    @property
+    def id(self) -> str:
+        """SHA-256 over everything that determines the embeddings."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Prompts:
+        """Embeddings and raw features, in the texts' order."""
+        ...
+
+
+class UnknownModel(ValueError):
+    """The ladder names a model that the router cannot score; the message lists those it can."""
+
+
+class Router(Protocol):
+    """Scores and nothing else: no thresholds, prices or draws. Scoring is thread-safe and never mutates."""
+
+    name: str
+    version: str
+
+    def knows(self, model: str) -> bool:
+        """Whether the router can score a model by this name, rather than by its neighbours on the ladder."""
+        ...
+
+    def score(self, prompts: Prompts, ladder: Sequence[str]) -> Scores:
+        """Scores for `ladder`, the models' known names from the strongest to the cheapest. Raises UnknownModel."""
+        ...
