@@ -1,0 +1,83 @@
+"""Calibration: which threshold sends which share to the strongest model, on a named sample of prompts.
+
+Raw win rates mean different things on different routers, ladders and versions; a share means one thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scorer import artifacts
+from scorer.routers.base import Prompts, Router
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+SAMPLE = "calibration"  # the shipped sample's directory in there, and what its artifact says it is for
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """sample: its name; lowest (n,): each prompt's smallest win rate over the cheaper models of the full ladder.
+
+    A prompt goes to the strongest model iff its lowest win rate reaches the threshold.
+    """
+
+    sample: str
+    lowest: NDArray[np.float64]
+
+    def threshold(self, share: float) -> float:
+        """In [0, 1], halfway between two neighbours in the sample; equal scores move together, to the nearest share."""
+        values, counts = np.unique(self.lowest, return_counts=True)
+        reach = np.append(np.cumsum(counts[::-1])[::-1], 0)  # how many reach each value; none
+        nearest = int(np.argmin(np.abs(reach - share * len(self.lowest))))
+        if nearest == 0:
+            return 0.0
+        if nearest == len(values):
+            return 1.0
+        return float((values[nearest - 1] + values[nearest]) / 2)
+
+    def share(self, threshold: float) -> float:
+        """The share of the sample that goes to the strongest model."""
+        return float((self.lowest >= threshold).mean())
+
+
+def lowest(win_rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) smallest win rate over the cheaper models, of (n, m) with the strongest first."""
+    least: NDArray[np.float64] = win_rates[:, 1:].min(axis=1, initial=1.0)
+    return least
+
+
+def calibrate(router: Router, ladder: tuple[str, ...], sample: str, prompts: Prompts) -> Calibration:
+    """Of a router on a ladder of known names, strongest first."""
+    return Calibration(sample, lowest(router.score(prompts, ladder).win_rates))
+
+
+def save_sample(directory: Path, encoder_id: str, features: Sequence[str], prompts: Prompts, name: str) -> Path:
+    """Writes a sample's artifact: embeddings in int8, features in float16, SHA-256 of the texts, never the texts."""
+    peak = np.abs(prompts.embeddings).max(axis=1, keepdims=True)
+    tensors = {
+        "embeddings": np.round(prompts.embeddings * (127 / peak)).astype(np.int8),  # of any length: it is known to be 1
+        "features": prompts.features.astype(np.float16),
+        "hashes": np.array([list(hashlib.sha256(text.encode()).digest()) for text in prompts.texts], np.uint8),
+    }
+    return artifacts.write(directory, tensors, router=SAMPLE, version=name, encoder_id=encoder_id, features=features)
+
+
+def load_sample(directory: Path, encoder_id: str | None) -> tuple[str, Prompts]:
+    """A sample's name and prompts, whose texts are the digests of the real ones: for routers that read vectors, or
+    hash. Raises ArtifactError, as for a sample that was made with another encoder."""
+    manifest, tensors = artifacts.read(directory, router=SAMPLE, encoder_id=encoder_id)
+    embeddings = tensors["embeddings"].astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    texts = tuple(digest.tobytes().hex() for digest in tensors["hashes"])
+    return manifest.version, Prompts(texts, embeddings, tensors["features"].astype(np.float32))
+
+
+def shipped_sample(encoder_id: str | None) -> tuple[str, Prompts]:
+    """The sample in the package."""
+    return load_sample(PRETRAINED / SAMPLE, encoder_id)

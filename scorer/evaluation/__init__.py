@@ -1,0 +1,1 @@
+"""Benchmarks, metrics and baselines: how good a router is, and how sure we are of it."""

@@ -1,0 +1,84 @@
+"""Calibration: a threshold sends the share it was asked for, and the shipped sample is what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scorer import calibration
+from scorer.artifacts import ArtifactError
+from scorer.calibration import Calibration
+from scorer.policy import greedy
+from scorer.routers.base import Prompts
+from scorer.routers.random import Random
+
+GENERATOR = np.random.default_rng(0)
+
+
+@given(st.integers(0, 100), st.integers(0, 2**32 - 1))
+def test_a_threshold_sends_the_share_it_was_asked_for(percent: int, seed: int) -> None:
+    scores = Calibration("made up", np.random.default_rng(seed).random(400))
+    threshold = scores.threshold(percent / 100)
+    assert 0 <= threshold <= 1
+    assert scores.share(threshold) == pytest.approx(percent / 100, abs=0.5 / 400)
+
+
+def test_the_policy_agrees_with_the_share() -> None:
+    """Second way: the ladder's threshold rule, prompt by prompt."""
+    win = GENERATOR.random((500, 3)) * [0, 1, 1] + [0.5, 0, 0]
+    scores = Calibration("made up", calibration.lowest(win))
+    threshold = scores.threshold(0.3)
+    chosen = [greedy(dict(zip("abc", row, strict=True)), "abc", threshold) for row in win]
+    assert chosen.count("a") == 150
+    assert scores.share(threshold) == pytest.approx(0.3)
+
+
+def test_it_is_the_quantile_between_neighbours() -> None:
+    scores = Calibration("made up", np.array([0.1, 0.2, 0.4, 0.8]))
+    assert [scores.threshold(share) for share in (0.25, 0.5, 0.75)] == pytest.approx([0.6, 0.3, 0.15])
+    assert (scores.threshold(0), scores.threshold(1)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("share", "reached"), [(0.0, 0.0), (0.2, 0.0), (0.3, 0.5), (0.9, 1.0)])
+def test_equal_scores_move_together_to_the_nearest_share(share: float, reached: float) -> None:
+    scores = Calibration("made up", np.repeat([0.2, 0.7], 50))
+    assert scores.share(scores.threshold(share)) == reached
+
+
+def test_a_lone_model_is_always_the_strongest() -> None:
+    assert calibration.lowest(np.full((3, 1), 0.5)).tolist() == [1, 1, 1]
+
+
+def sample(n: int = 40) -> Prompts:
+    rows = GENERATOR.normal(size=(n, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return Prompts([f"secret {i}" for i in range(n)], rows, GENERATOR.random((n, 3)).astype(np.float32))
+
+
+def test_a_saved_sample_keeps_directions_and_no_text(tmp_path: Path) -> None:
+    before = sample()
+    directory = calibration.save_sample(tmp_path / "s", "e" * 64, ["a", "b", "c"], before, "mine-40")
+    name, after = calibration.load_sample(directory, "e" * 64)
+    assert name == "mine-40"
+    assert (before.embeddings * after.embeddings).sum(axis=1).min() > 0.999
+    np.testing.assert_allclose(np.linalg.norm(after.embeddings, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(after.features, before.features, atol=1e-3)
+    assert len(set(after.texts)) == 40
+    assert not any(b"secret" in path.read_bytes() for path in directory.iterdir())
+
+
+def test_the_shipped_sample_calibrates_the_random_router() -> None:
+    name, prompts = calibration.shipped_sample(None)
+    assert "1" in name
+    assert len(prompts) > 1000
+    scores = calibration.calibrate(Random(), ("big", "small"), name, prompts)
+    assert scores.threshold(0.3) == pytest.approx(0.7, abs=0.05)  # uniform scores: 1 - share, within sampling error
+
+
+def test_a_sample_made_with_another_encoder_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="the one in use is ffffffffffff"):
+        calibration.shipped_sample("f" * 64)

@@ -1,0 +1,139 @@
+"""Importers: what each published shape means in battles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scorer import importers
+from scorer.battles import BAR, Battles
+from scorer.tables import DataError
+
+Write = Callable[[list[dict[str, object]]], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    def table(rows: list[dict[str, object]]) -> Path:
+        path = tmp_path / "given.parquet"
+        pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+        return path
+
+    return table
+
+
+def rows(battles: Battles) -> list[tuple[str, str, str, float]]:
+    return [
+        (battles.prompts[p], a, b, outcome)
+        for p, a, b, outcome in zip(
+            battles.prompt.tolist(),
+            battles.model_a.tolist(),
+            battles.model_b.tolist(),
+            battles.outcome.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def test_a_response_matrix_sets_every_model_against_the_bar(write: Write) -> None:
+    path = write([{"prompt": "p", "org/Big_Model": True, "small": False, "topic": "x"}, {"prompt": "q", "small": True}])
+    battles = importers.response_matrix(path, metadata=["topic"], weight=2.0)
+    assert rows(battles) == [("p", "big-model", BAR, 1), ("p", "small", BAR, 0), ("q", "small", BAR, 1)]
+    assert battles.weight.tolist() == [2, 2, 2]
+    assert battles.source.tolist() == ["given"] * 3
+
+
+def test_a_score_is_a_soft_outcome(write: Write) -> None:
+    battles = importers.response_matrix(write([{"prompt": "p", "m": 0.7}]), source="mine")
+    assert rows(battles) == [("p", "m", BAR, 0.7)]
+    assert battles.source.tolist() == ["mine"]
+
+
+def test_chosen_columns_alone_are_models(write: Write) -> None:
+    battles = importers.response_matrix(write([{"prompt": "p", "m": 1, "n": 0, "cost": 9.5}]), models=["n"])
+    assert rows(battles) == [("p", "n", BAR, 0)]
+
+
+def test_rows_with_faulty_labels_can_be_left_out(write: Write) -> None:
+    path = write([{"prompt": "p", "m": 1, "topic": "x"}, {"prompt": "q", "m": 1, "topic": "y"}])
+    battles = importers.response_matrix(path, metadata=["topic"], without={"topic": ["x"]})
+    assert rows(battles) == [("q", "m", BAR, 1)]
+
+
+def test_a_csv_will_do(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text('prompt,m\n"two\nlines",0.5\nplain,1\n')
+    assert rows(importers.response_matrix(path)) == [("two\nlines", "m", BAR, 0.5), ("plain", "m", BAR, 1)]
+
+
+def test_a_forgotten_metadata_column_is_named(write: Write) -> None:
+    with pytest.raises(DataError, match=r"given\.parquet, row 1: topic: 'x' is not a number from 0 to 1"):
+        importers.response_matrix(write([{"prompt": "p", "m": 1, "topic": "x"}]))
+
+
+def test_a_preference_for_b_is_an_outcome_against_a(write: Write) -> None:
+    path = write(
+        [
+            {"prompt": "p", "model_a": "gpt4_1106_preview", "model_b": "B", "preference_b": 0.25},
+            {"prompt": "q", "model_a": None, "model_b": "B", "preference_b": 1.0},
+        ]
+    )
+    assert rows(importers.judged_pairs(path)) == [("p", "gpt-4-1106-preview", "b", 0.75)]
+
+
+def test_a_judges_score_is_compared_with_the_bar(write: Write) -> None:
+    path = write([{"prompt": "p", "model": f"m{score}", "score": float(score)} for score in (9, 7, 3)])
+    assert rows(importers.judged_answers(path, bar=7)) == [
+        ("p", "m9", BAR, 1),
+        ("p", "m7", BAR, 0.5),
+        ("p", "m3", BAR, 0),
+    ]
+
+
+def test_a_score_outside_the_scale_is_named(write: Write) -> None:
+    path = write([{"prompt": "p", "model": "m", "score": -1.0}])
+    with pytest.raises(DataError, match=r"row 1: score: -1\.0 is not a number from 1 to 10"):
+        importers.judged_answers(path, bar=7)
+
+
+def test_thumbs_and_preference_are_three_battles(write: Write) -> None:
+    verdict: dict[str, object] = {
+        "completion_a_is_acceptable": "yes",
+        "completion_b_is_acceptable": "no",
+        "preference": "a-is-slightly-better",
+    }
+    path = write([{"prompt": "p", "model_a": "a", "model_b": "b"} | verdict])
+    assert rows(importers.thumbs_pairs(path)) == [
+        ("p", "a", BAR, 1),
+        ("p", "b", BAR, 0),
+        ("p", "a", "b", 0.75),
+    ]
+
+
+def test_an_unknown_verdict_is_named(write: Write) -> None:
+    verdict: dict[str, object] = {
+        "completion_a_is_acceptable": "maybe",
+        "completion_b_is_acceptable": "no",
+        "preference": "tie",
+    }
+    path = write([{"prompt": "p", "model_a": "a", "model_b": "b"} | verdict])
+    with pytest.raises(DataError, match="row 1: completion_a_is_acceptable: 'maybe' is not one of yes, no"):
+        importers.thumbs_pairs(path)
+
+
+def test_a_missing_column_is_named_with_those_there_are(write: Write) -> None:
+    with pytest.raises(DataError, match="no column 'prompt'; columns: question, m"):
+        importers.response_matrix(write([{"question": "p", "m": 1}]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Mixtral-8x7B-Instruct-v0.1", "mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral_8x7b_instruct_v0.1"],
+)
+def test_one_model_has_one_name(name: str) -> None:
+    assert importers.canonical(name) == "mixtral-8x7b-instruct-v0.1"
