@@ -1,0 +1,1 @@
+"""What the router learns from: decisions, outcomes and ratings, kept in SQL."""

@@ -1,0 +1,44 @@
+"""What the gateway plugins say about themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from typing import Annotated
+
+import msgspec
+
+_INSTANCES = 1000  # remembered; beyond it the one silent for longest is forgotten
+
+_log = logging.getLogger(__name__)
+
+Label = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class PluginReport(msgspec.Struct, frozen=True):
+    """One plugin instance's state: its circuit breaker's, and its counters since it started."""
+
+    instance: Label
+    breaker: Label = "closed"
+    counters: Annotated[dict[Label, float], msgspec.Meta(max_length=256)] = {}
+
+
+class Plugins:
+    """The newest report of each instance, in memory."""
+
+    def __init__(self) -> None:
+        self._newest: OrderedDict[str, PluginReport] = OrderedDict()
+
+    def report(self, report: PluginReport) -> None:
+        """Keeps the report; logs when the instance's breaker has changed its state."""
+        earlier = self._newest.pop(report.instance, None)
+        before = earlier.breaker if earlier else "closed"
+        if report.breaker != before:
+            _log.warning("plugin %r: circuit breaker %r, was %r", report.instance, report.breaker, before)
+        self._newest[report.instance] = report
+        if len(self._newest) > _INSTANCES:
+            self._newest.popitem(last=False)
+
+    @property
+    def newest(self) -> list[PluginReport]:
+        return list(self._newest.values())

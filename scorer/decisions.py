@@ -1,0 +1,34 @@
+"""The record of one routing choice, complete enough to learn from it and to evaluate another policy on it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One routing choice. Maps are keyed by model, in ladder order (strongest first)."""
+
+    decision_id: str  # UUIDv7
+    created_at: float  # Unix seconds
+    requested: str  # the name the client asked for
+    router: str
+    version: str  # of the router's artifact
+    mode: str  # "route", or "observe" when the gateway was told to change nothing
+    threshold: float
+    win_rates: dict[str, float]  # over the whole ladder, each in [0, 1]
+    quality: dict[str, float] | None
+    probabilities: dict[str, float]  # over the candidates; they sum to 1
+    model: str  # the one drawn
+    propensity: float  # probabilities[model]
+    explored: bool  # the draw differs from what the threshold rule says
+    reason: str
+    unit: str  # what the draw was keyed by: the session id if there is one, else the decision id
+    session_id: str | None = None
+    user: str | None = None
+    call_id: str | None = None
+    needs: dict[str, bool | int] = {}
+    text_hash: str = ""  # SHA-256 of the scored text
+    text: str | None = None  # kept only with `keep: text`
+    encoder_id: str | None = None  # the three below are kept unless `keep: hash`
+    embedding: bytes | None = None  # float32, little-endian, unit norm
+    features: bytes | None = None  # float32, little-endian, raw

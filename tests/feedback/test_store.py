@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+import msgspec
+import pytest
+
+from feedback.database import Unavailable
+from feedback.records import Outcome, Rating, Record
+from feedback.store import Idempotency, KeyReused, Store, UnknownDecision
+from gateway_plugin import ids
+from tests.feedback.conftest import Away
+from tests.feedback.examples import a_decision, execute, id_aged, rows
+
+
+async def whole(store: Store, decision_id: str) -> Record:
+    record = await store.decision(decision_id)
+    assert record is not None
+    return record
+
+
+async def test_a_decision_comes_back_as_it_went_in(store: Store) -> None:
+    full = a_decision()
+    bare = a_decision(
+        quality=None,
+        session_id=None,
+        user=None,
+        call_id=None,
+        text=None,
+        encoder_id=None,
+        embedding=None,
+        features=None,
+    )
+    await store.add_decisions([full, bare])
+    assert await store.find_decision(full.decision_id) == full
+    assert await store.find_decision(bare.decision_id) == bare
+    assert await store.find_decision(ids.mint()) is None
+
+
+async def test_maps_keep_the_order_of_the_ladder(store: Store) -> None:
+    decision = a_decision(win_rates={"z": 0.5, "a": 0.25, "m": 0.125})
+    await store.add_decisions([decision])
+    found = await store.find_decision(decision.decision_id)
+    assert found is not None
+    assert list(found.win_rates) == ["z", "a", "m"]
+
+
+async def test_the_first_decision_of_an_id_stays(store: Store) -> None:
+    first = a_decision(model="cheap")
+    await store.add_decisions([first])
+    await store.add_decisions([a_decision(decision_id=first.decision_id, model="strong"), a_decision()])
+    assert await store.find_decision(first.decision_id) == first
+
+
+async def test_text_that_a_database_refuses_is_made_storable(store: Store) -> None:
+    decision = a_decision(session_id="a\0b", text="half of an emoji: \ud83d")
+    await store.add_decisions([decision])
+    found = await store.find_decision(decision.decision_id)
+    assert found is not None
+    assert (found.session_id, found.text) == ("a\ufffdb", "half of an emoji: \ufffd")
+
+
+async def test_the_whole_decision_has_its_outcome_and_current_ratings(store: Store) -> None:
+    decision = a_decision()
+    await store.add_decisions([decision])
+    await store.record_outcomes([Outcome(decision_id=decision.decision_id, status="success", served="cheap")])
+    await store.rate(Rating(decision_id=decision.decision_id, value=1.0, user="ann"))
+    await store.rate(Rating(decision_id=decision.decision_id, value=0.0, user="bob", comment="wrong"))
+    record = await whole(store, decision.decision_id)
+    assert (record.status, record.decision) == ("routed", decision)
+    assert record.outcome is not None
+    assert record.outcome.served == "cheap"
+    assert abs(record.outcome.reported_at - time.time()) < 10
+    assert [(rating.user, rating.value, rating.comment) for rating in record.ratings] == [
+        ("ann", 1.0, None),
+        ("bob", 0.0, "wrong"),
+    ]
+
+
+async def test_status_says_what_became_of_a_decision(store: Store) -> None:
+    routed, observed, late = a_decision(), a_decision(mode="observe"), a_decision()
+    await store.add_decisions([routed, observed, late])
+    only_fallback, lost = ids.mint(), ids.mint()
+    await store.record_outcomes(
+        [
+            Outcome(decision_id=late.decision_id, status="fallback"),
+            Outcome(decision_id=only_fallback, status="fallback"),
+            Outcome(decision_id=lost, status="success"),
+        ]
+    )
+    decision_ids = [routed.decision_id, observed.decision_id, late.decision_id, only_fallback, lost]
+    statuses = [(await whole(store, decision_id)).status for decision_id in decision_ids]
+    assert statuses == ["routed", "observe", "fallback", "fallback", "lost"]
+
+
+# Outcomes
+
+
+FAILURE = {"status": "failure", "served": "boom", "error": "upstream 500", "latency_ms": 5.0, "call_id": "c"}
+SUCCESS = {"status": "success", "served": "strong", "tokens_in": 7, "tokens_out": 9, "cost": 0.25}
+MERGED = {
+    "status": "success",
+    "served": "strong",
+    "tokens_in": 7,
+    "tokens_out": 9,
+    "cost": 0.25,
+    "latency_ms": 5.0,
+    "error": "upstream 500",
+    "call_id": "c",
+}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_failure_and_a_success_end_as_success_in_any_order_and_number(store: Store, together: bool) -> None:
+    for order in itertools.permutations([FAILURE, SUCCESS, FAILURE, SUCCESS]):
+        decision_id = ids.mint()
+        reports = [msgspec.convert({"decision_id": decision_id, **report}, Outcome) for report in order]
+        for batch in [reports] if together else [[report] for report in reports]:
+            await store.record_outcomes(batch)
+        outcome = (await whole(store, decision_id)).outcome
+        assert outcome is not None
+        known = {name: value for name, value in msgspec.structs.asdict(outcome).items() if value is not None}
+        assert known.pop("reported_at") > 0
+        assert known == {"decision_id": decision_id, **MERGED}
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    ("one", "other", "merged"),
+    [
+        ("rejected", "failure", "failure"),
+        ("rejected", "success", "success"),
+        ("success", "fallback", "fallback"),
+        ("failure", "fallback", "fallback"),
+    ],
+)
+async def test_the_weightier_status_stays(store: Store, one: str, other: str, merged: str, backwards: bool) -> None:
+    decision_id = ids.mint()
+    for status in (other, one) if backwards else (one, other):
+        await store.record_outcomes([msgspec.convert({"decision_id": decision_id, "status": status}, Outcome)])
+    outcome = (await whole(store, decision_id)).outcome
+    assert outcome is not None
+    assert outcome.status == merged
+
+
+async def test_a_fallback_takes_the_facts_of_the_success_that_follows(store: Store) -> None:
+    decision_id = ids.mint()
+    for report in (
+        Outcome(decision_id=decision_id, status="fallback", reason="timeout", chosen="strong"),
+        Outcome(decision_id=decision_id, status="failure", served="strong", error="upstream 500"),
+        Outcome(decision_id=decision_id, status="success", served="medium", tokens_out=3),
+    ):
+        await store.record_outcomes([report])
+    outcome = (await whole(store, decision_id)).outcome
+    assert outcome is not None
+    assert (outcome.status, outcome.reason, outcome.chosen) == ("fallback", "timeout", "strong")
+    assert (outcome.served, outcome.tokens_out) == ("medium", 3)
+
+
+async def test_long_texts_are_cut(store: Store) -> None:
+    decision_id = ids.mint()
+    await store.record_outcomes([Outcome(decision_id=decision_id, status="failure", error="e" * 5000)])
+    outcome = (await whole(store, decision_id)).outcome
+    assert outcome is not None
+    assert outcome.error == "e" * 1000
+
+
+async def test_replicas_that_report_the_same_outcomes_do_not_deadlock(store: Store, store_url: str) -> None:
+    replica = Store(store_url.replace("timeout=0.1", "timeout=5"))
+    outcomes = [Outcome(decision_id=ids.mint(), status="success", tokens_in=position) for position in range(200)]
+    await asyncio.gather(
+        *(replica.record_outcomes(outcomes) for _ in range(4)),
+        *(replica.record_outcomes(outcomes[::-1]) for _ in range(4)),
+    )
+    assert rows(store_url, "SELECT count(*), sum(tokens_in) FROM outcomes") == [(200, 19900)]
+    await replica.close()
+
+
+# Ratings
+
+
+async def test_changing_ones_mind_overwrites_and_keeps_the_history(store: Store, store_url: str) -> None:
+    decision = a_decision()
+    await store.add_decisions([decision])
+    for value in (1.0, 0.0, None):
+        await store.rate(Rating(decision_id=decision.decision_id, value=value, user="ann"))
+    record = await whole(store, decision.decision_id)
+    assert [rating.value for rating in record.ratings] == [None]
+    history = rows(store_url, "SELECT value, superseded_at IS NULL FROM ratings ORDER BY created_at")
+    assert [(value, bool(current)) for value, current in history] == [(1.0, False), (0.0, False), (None, True)]
+
+
+async def test_an_unknown_young_id_is_pending_and_joins_on_any_replica(store: Store, store_url: str) -> None:
+    decision = a_decision(decision_id=id_aged(590))
+    receipt = await store.rate(Rating(decision_id=decision.decision_id, value=1.0))
+    assert receipt.status == "pending"
+    assert await store.decision(decision.decision_id) is None
+    replica = Store(store_url)
+    await replica.add_decisions([decision])
+    await replica.close()
+    record = await whole(store, decision.decision_id)
+    assert [rating.feedback_id for rating in record.ratings] == [receipt.feedback_id]
+
+
+@pytest.mark.parametrize("age", [610, 10 * 365 * 86400, -610])
+async def test_an_unknown_id_of_another_time_is_refused(store: Store, store_url: str, age: float) -> None:
+    with pytest.raises(UnknownDecision):
+        await store.rate(Rating(decision_id=id_aged(age), value=1.0), Idempotency("key", "digest"))
+    assert rows(store_url, "SELECT count(*) FROM ratings") == [(0,)]
+    assert rows(store_url, "SELECT count(*) FROM idempotency_keys") == [(0,)]
+
+
+async def test_an_old_id_is_known_by_its_decision_its_outcome_or_the_caller(store: Store) -> None:
+    decided, fallen_back, vouched_for = (id_aged(7200) for _ in range(3))
+    await store.add_decisions([a_decision(decision_id=decided)])
+    await store.record_outcomes([Outcome(decision_id=fallen_back, status="fallback", served="strong")])
+    receipts = [
+        await store.rate(Rating(decision_id=decided, value=1.0)),
+        await store.rate(Rating(decision_id=fallen_back, value=0.0)),
+        await store.rate(Rating(decision_id=vouched_for, value=1.0), known=True),
+    ]
+    assert [receipt.status for receipt in receipts] == ["stored"] * 3
+    assert [rating.value for rating in (await whole(store, fallen_back)).ratings] == [0.0]
+
+
+async def test_people_who_rate_at_once_leave_one_current_rating_each(store_url: str) -> None:
+    url = store_url.replace("timeout=0.1", "timeout=10")
+    store, replica = Store(url), Store(url)
+    decision = a_decision()
+    await store.add_decisions([decision])
+    receipts = await asyncio.gather(
+        *(
+            (store if turn % 2 else replica).rate(Rating(decision_id=decision.decision_id, value=0.5, user=user))
+            for turn in range(24)
+            for user in ("ann", "bob", "")
+        )
+    )
+    assert len({receipt.feedback_id for receipt in receipts}) == 72
+    record = await whole(store, decision.decision_id)
+    assert sorted(rating.user for rating in record.ratings) == ["", "ann", "bob"]
+    assert rows(store_url, "SELECT count(*) FROM ratings") == [(72,)]
+    await store.close()
+    await replica.close()
+
+
+# Idempotency
+
+
+async def test_a_key_gives_the_same_answer_again_even_when_it_would_now_differ(store: Store, store_url: str) -> None:
+    decision = a_decision(decision_id=id_aged(300))
+    key = Idempotency("key", "digest")
+    first = await store.rate(Rating(decision_id=decision.decision_id, value=1.0), key)
+    assert first.status == "pending"
+    await store.add_decisions([decision])
+    assert await store.rate(Rating(decision_id=decision.decision_id, value=1.0), key) == first
+    assert rows(store_url, "SELECT count(*) FROM ratings") == [(1,)]
+
+
+async def test_a_key_with_another_body_is_refused(store: Store, store_url: str) -> None:
+    decision_id = ids.mint()
+    await store.rate(Rating(decision_id=decision_id, value=1.0), Idempotency("key", "one"))
+    with pytest.raises(KeyReused):
+        await store.rate(Rating(decision_id=decision_id, value=0.0), Idempotency("key", "other"))
+    assert rows(store_url, "SELECT value FROM ratings") == [(1.0,)]
+
+
+async def test_duplicates_at_once_get_one_answer(store: Store, store_url: str) -> None:
+    decision_id = ids.mint()
+    receipts = await asyncio.gather(
+        *(store.rate(Rating(decision_id=decision_id, value=1.0), Idempotency("key", "body")) for _ in range(20))
+    )
+    assert len({receipt.feedback_id for receipt in receipts}) == 1
+    assert rows(store_url, "SELECT feedback_id FROM ratings") == [(receipts[0].feedback_id,)]
+
+
+async def test_of_different_bodies_at_once_one_wins_and_the_others_are_refused(store: Store, store_url: str) -> None:
+    answers = await asyncio.gather(
+        *(
+            store.rate(Rating(decision_id=ids.mint(), value=1.0), Idempotency("key", f"body {position}"))
+            for position in range(20)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers].count(KeyReused) == 19
+    assert rows(store_url, "SELECT count(*) FROM ratings") == [(1,)]
+
+
+async def test_a_key_is_forgotten_after_a_day(store: Store, store_url: str) -> None:
+    for key in ("young", "old", "older"):
+        await store.rate(Rating(decision_id=ids.mint(), value=1.0), Idempotency(key, "one"))
+    execute(store_url, "UPDATE idempotency_keys SET created_at = created_at - 86401 WHERE key LIKE 'old%'")
+    await store.rate(Rating(decision_id=ids.mint(), value=0.0), Idempotency("old", "other"))
+    with pytest.raises(KeyReused):
+        await store.rate(Rating(decision_id=ids.mint(), value=0.0), Idempotency("young", "other"))
+    assert await store.forget_keys() == 1
+    assert rows(store_url, "SELECT key FROM idempotency_keys ORDER BY key") == [("old",), ("young",)]
+
+
+# Upkeep
+
+
+async def test_decisions_without_an_outcome_expire_once(store: Store) -> None:
+    old = [a_decision(created_at=time.time() - 7200) for _ in range(1100)]
+    reported, young = a_decision(created_at=time.time() - 7200), a_decision()
+    await store.add_decisions([*old, reported, young])
+    await store.record_outcomes([Outcome(decision_id=reported.decision_id, status="success")])
+    assert await store.expire(older_than=3600) == 1100
+    assert await store.expire(older_than=3600) == 0
+    statuses = [(await whole(store, one.decision_id)).status for one in (old[0], old[-1], reported, young)]
+    assert statuses == ["expired", "expired", "routed", "routed"]
+
+
+async def test_a_decision_that_was_written_late_expires_too(store: Store) -> None:
+    await store.add_decisions([a_decision(created_at=time.time() - 4000)])
+    assert await store.expire(older_than=3600) == 1
+    late = a_decision(created_at=time.time() - 6000)
+    await store.add_decisions([late])
+    assert await store.expire(older_than=3600) == 1
+    assert (await whole(store, late.decision_id)).status == "expired"
+
+
+async def test_an_outcome_after_all_revives_an_expired_decision(store: Store) -> None:
+    decision = a_decision(created_at=time.time() - 7200)
+    await store.add_decisions([decision])
+    await store.expire(older_than=3600)
+    await store.record_outcomes([Outcome(decision_id=decision.decision_id, status="success")])
+    assert (await whole(store, decision.decision_id)).status == "routed"
+
+
+async def test_a_database_that_is_away_is_unavailable_and_comes_back(store: Store, away: Away) -> None:
+    await store.ping()
+    decision_id = ids.mint()
+    with away(), pytest.raises(Unavailable) as failed:
+        await store.rate(Rating(decision_id=decision_id, value=1.0))
+    assert "\n" not in str(failed.value)
+    assert (await store.rate(Rating(decision_id=decision_id, value=1.0))).status == "pending"
+    await store.ping()
+
+
+async def test_ping_misses_the_tables_of_an_empty_database(empty_url: str) -> None:
+    store = Store(empty_url)
+    with pytest.raises(Unavailable, match="decisions"):
+        await store.ping()
+    await store.close()
+
+
+async def test_a_database_that_never_answers_is_unavailable_in_time(
+    store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feedback.store._DEADLINE_SECONDS", 0.2)
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match=r"no answer within 0\.2 seconds"):
+        await store._read(lambda _: time.sleep(0.5))
+    assert time.monotonic() - started < 0.45
