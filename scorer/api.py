@@ -1,0 +1,187 @@
+"""The daemon's scoring endpoints: parse, call, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scorer.config import Config
+from scorer.routing import Label, RouteRequest, Routing
+from scorer.scoring import Hosted, Job, Scoring
+from scorer.web import JSON, Endpoint, Problem, decode, read_body
+
+PROTOCOL = 1
+
+_REPORTED_SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
+
+
+class RouteAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer of `POST /v1/route`: the part of a decision that its caller acts on or shows."""
+
+    decision_id: str
+    model: str
+    router: str
+    version: str
+    mode: str
+    win_rates: dict[str, float]
+    threshold: float
+    probabilities: dict[str, float]
+    propensity: float
+    explored: bool
+    reason: str
+    quality: dict[str, float] | None = None
+
+
+class ScoreRequest(msgspec.Struct, frozen=True):
+    """The body of `POST /v1/score`; `strong` and `weak` default to the whole ladder."""
+
+    prompts: Annotated[list[str], msgspec.Meta(max_length=256)]
+    router: str = "router"
+    strong: Label | None = None
+    weak: Label | None = None
+
+
+class ScoreAnswer(msgspec.Struct, frozen=True):
+    """Per prompt, P(the strongest model's answer beats model m's), ties counted half."""
+
+    router: str
+    version: str
+    win_rates: list[dict[str, float]]
+
+
+class RungAnswer(msgspec.Struct, frozen=True):
+    """One model of the ladder."""
+
+    model: str
+    like: str | None
+
+
+class RouterAnswer(msgspec.Struct, frozen=True):
+    """A router that is hosted; `thresholds` of common shares of traffic to the strongest model, such as p30."""
+
+    version: str
+    calibrated_on: str
+    thresholds: dict[str, float]
+
+
+class RoutersAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What this daemon serves; the ladder runs from the strongest model to the cheapest."""
+
+    protocol: int
+    mode: str
+    default: str
+    exploration: float
+    encoder_id: str
+    ladder: list[RungAnswer]
+    routers: dict[str, RouterAnswer]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How the process is."""
+
+    status: str
+
+
+def endpoints(
+    config: Config, scoring: Scoring, routing: Routing, ready: Callable[[], Awaitable[None]]
+) -> list[Endpoint]:
+    """The scoring endpoints as data. `ready` raises Problem while a dependency is away."""
+
+    async def route(request: Request) -> Response:
+        body = decode(await read_body(request, config.limits.body_bytes), RouteRequest)
+        decision = await routing.decide(body)
+        return JSON(msgspec.convert(decision, RouteAnswer, from_attributes=True))
+
+    async def score(request: Request) -> Response:
+        body = decode(await read_body(request, config.limits.body_bytes), ScoreRequest)
+        name = routing.ask(body.router if body.router.startswith("router") else f"router-{body.router}").router
+        pair = _pair(config, scoring, name, body)
+        jobs = [Job(name, tuple(pair.values()), text) for text in body.prompts]
+        scored = await asyncio.gather(*(routing.score(job) for job in jobs))
+        version = scored[0].hosted.router.version if scored else scoring.hosted[name].router.version
+        win_rates = [dict(zip(pair, one.win_rates, strict=True)) for one in scored]
+        return JSON(ScoreAnswer(name, version, win_rates))
+
+    async def routers(_: Request) -> Response:
+        return JSON(describe(config, scoring))
+
+    async def alive(_: Request) -> Response:
+        return JSON(Status("alive"))
+
+    async def readiness(_: Request) -> Response:
+        await ready()
+        return JSON(Status("ready"))
+
+    return [
+        Endpoint(
+            "POST",
+            "/v1/route",
+            route,
+            "Decide which model answers a request, and log the decision.",
+            answers={200: RouteAnswer},
+            body=RouteRequest,
+            errors=(400, 401, 408, 413, 503),
+        ),
+        Endpoint(
+            "POST",
+            "/v1/score",
+            score,
+            "Win rates of prompts; nothing is logged.",
+            answers={200: ScoreAnswer},
+            body=ScoreRequest,
+            errors=(400, 401, 408, 413, 503),
+        ),
+        Endpoint(
+            "GET",
+            "/v1/routers",
+            routers,
+            "The ladder and the routers, with versions and thresholds.",
+            answers={200: RoutersAnswer},
+            errors=(401,),
+        ),
+        Endpoint("GET", "/healthz", alive, "Whether the process lives.", answers={200: Status}),
+        Endpoint("GET", "/readyz", readiness, "Whether it can decide and store.", answers={200: Status}, errors=(503,)),
+    ]
+
+
+def describe(config: Config, scoring: Scoring) -> RoutersAnswer:
+    """What this daemon serves."""
+    return RoutersAnswer(
+        protocol=PROTOCOL,
+        mode=config.mode,
+        default=config.default,
+        exploration=config.exploration,
+        encoder_id=scoring.encoder.id,
+        ladder=[RungAnswer(rung.model, rung.like) for rung in config.ladder],
+        routers={name: _hosted(hosted) for name, hosted in scoring.hosted.items()},
+    )
+
+
+def _hosted(hosted: Hosted) -> RouterAnswer:
+    thresholds = {f"p{share * 100:g}": hosted.calibration.threshold(share) for share in _REPORTED_SHARES}
+    return RouterAnswer(hosted.router.version, hosted.calibration.sample, thresholds)
+
+
+def _pair(config: Config, scoring: Scoring, router: str, body: ScoreRequest) -> dict[str, str]:
+    """Models to score, strongest first, each with the name that the router knows. Raises Problem 400."""
+    known_as = dict(zip(config.models, config.known_as, strict=True))
+    if body.strong is None and body.weak is None:
+        return known_as
+    pair = {}
+    for field, model in (
+        ("strong", body.strong or config.models[0]),
+        ("weak", body.weak or config.models[-1]),
+    ):
+        known = known_as.get(model, model)
+        if not scoring.hosted[router].router.knows(known):
+            fault = f"{field}: {model!r} is neither on the ladder nor known to {router}"
+            raise Problem(400, "unknown_model", fault, field)
+        pair[model] = known
+    if len(pair) == 1:
+        raise Problem(400, "bad_request", "strong, weak: expected two different models", "weak")
+    return pair
