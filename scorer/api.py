@@ -90,7 +90,7 @@ class Status(msgspec.Struct, frozen=True):
 def endpoints(
     config: Config, scoring: Scoring, routing: Routing, ready: Callable[[], Awaitable[None]]
 ) -> list[Endpoint]:
-    """The scoring endpoints as data. `ready` raises Problem while a dependency is away."""
+    """The scoring endpoints as data. `ready` raises while a dependency is away."""
 
     async def route(request: Request) -> Response:
         body = decode(await read_body(request, config.limits.body_bytes), RouteRequest)

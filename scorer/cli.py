@@ -95,13 +95,25 @@ def import_() -> None:
 @click.option("--out", type=_FILE, required=True, help="A .jsonl or .parquet file.")
 @click.option("--models", help="The models' columns, comma-separated; all others but --metadata by default.")
 @click.option("--metadata", default="", help="Columns that are no models, comma-separated.")
+@click.option("--without", multiple=True, metavar="COLUMN=VALUE", help="Rows to leave out; may be given repeatedly.")
 @click.option("--weight", type=float, default=1.0, show_default=True)
-def import_matrix(file: Path, out: Path, models: str | None, metadata: str, weight: float) -> None:
+def import_matrix(
+    file: Path, out: Path, models: str | None, metadata: str, without: tuple[str, ...], weight: float
+) -> None:
     """One row a prompt, one column a model: correct or not, or a score from 0 to 1."""
     from scorer import importers
 
     columns = _split(models) if models else None
-    _write(importers.response_matrix(file, models=columns, metadata=_split(metadata), weight=weight), out)
+    left_out: dict[str, list[str]] = {}
+    for condition in without:
+        column, equals, value = condition.partition("=")
+        if not equals:
+            raise click.UsageError(f"--without {condition!r}: expected COLUMN=VALUE")
+        left_out.setdefault(column, []).append(value)
+    battles = importers.response_matrix(
+        file, models=columns, metadata=_split(metadata), without=left_out, weight=weight
+    )
+    _write(battles, out)
 
 
 @import_.command("pairs")

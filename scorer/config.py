@@ -67,7 +67,7 @@ class Config(_Section, frozen=True):
     data_dir: Path = Path("routerd-data")
     database: str | None = None  # SQLAlchemy URL; SQLite in data_dir by default
     mode: Literal["route", "observe"] = "route"
-    default: str = "router-mf-p50"
+    default: str = "router-mf-p40"
     exploration: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
     keep: Literal["text", "embedding", "hash"] = "embedding"
     outcome_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60  # a decision without an outcome expires after these

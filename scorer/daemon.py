@@ -120,6 +120,8 @@ async def _keep_house(config: Config, store: Store) -> None:
             await store.forget_keys()
         except Unavailable as error:
             _log.warning("housekeeping waits: %s", error)
+        except Exception:
+            _log.exception("housekeeping failed; it tries again")
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
 

@@ -18,7 +18,7 @@ from scorer.decisions import Decision
 from scorer.scoring import Hosted, Job, Scored
 from scorer.web import Problem
 
-_FRESH_SECONDS = 10.0  # an id younger than this cannot have been answered by anybody but this process
+_FRESH_SECONDS = 10.0  # a retry of an id younger than this is remembered here, or drawn again alike elsewhere
 _REMEMBERED = 10_000  # decisions that a retry finds without asking the database
 
 Label = Annotated[str, msgspec.Meta(max_length=512, pattern=r"^[^\x00]*$")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import uvicorn
 
 if TYPE_CHECKING:
     from scorer.encoder import Encoder
+    from tests.postgres import Postgres
 
 Serve = Callable[[object], str]
 
@@ -39,6 +41,16 @@ def encoder() -> Encoder:
     from scorer.export import export
 
     return Encoder.load(export())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
+        from tests.postgres import Postgres
+
+        server = Postgres(folder)
+        yield server
+        server.close()
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from feedback.records import Rating
 from feedback.store import Idempotency, KeyReused, Store
 from gateway_plugin import ids
 from tests.conftest import free_port
-from tests.feedback.conftest import Postgres
 from tests.feedback.examples import rows
+from tests.postgres import Postgres
 
 SERVER = """
 import sys, uvicorn

@@ -283,21 +283,41 @@ async def test_keep_says_what_is_stored_of_a_prompt(start: Start, tmp_path: Path
     assert len(decision.text_hash) == 64
 
 
-def test_rating_shows_up_with_its_decision_and_outcome(start: Start) -> None:
-    client = start()
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_rating_shows_up_with_its_decision_and_outcome(
+    start: Start, database: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres").create() if database == "postgresql" else None
+    client = start(database=url)
     decision = route(client, EASY, user="ann")
-    outcome = {
-        "decision_id": decision["decision_id"],
-        "status": "success",
-        "served": decision["model"],
-        "cost": 0.01,
-    }
+    outcome = {"decision_id": decision["decision_id"], "status": "success", "served": decision["model"], "cost": 0.01}
     assert client.post("/v1/outcomes", json=[outcome]).status_code == 200
     rated = client.post("/v1/feedback", json={"decision_id": decision["decision_id"], "rating": "up"})
     assert rated.status_code == 201
     whole = client.get(f"/v1/decisions/{decision['decision_id']}").json()
+    assert (whole["model"], whole["win_rates"]) == (decision["model"], decision["win_rates"])
     assert whole["outcome"]["cost"] == 0.01
     assert [rating["value"] for rating in whole["ratings"]] == [1.0]
+
+
+def test_decisions_go_on_while_the_database_is_away_and_are_written_when_it_is_back(
+    start: Start, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("postgres")
+    client = start(database=server.create())
+    server.crash()
+    try:
+        decision_id = route(client, EASY)["decision_id"]
+        assert client.get("/readyz").status_code == 503
+        rated = client.post("/v1/feedback", json={"decision_id": decision_id, "rating": "up"})
+        assert (rated.status_code, "retry-after" in rated.headers) == (503, True)
+    finally:
+        server.start()
+    deadline = time.monotonic() + 20
+    while client.post("/v1/feedback", json={"decision_id": decision_id, "rating": "up"}).status_code != 201:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert client.get(f"/v1/decisions/{decision_id}").json()["model"] in ("strong", "weak")
 
 
 JSON_VALUES = st.recursive(

@@ -1,0 +1,232 @@
+"""The command line: its faults are one line and exit code 2, and its commands lead from tables to a served router."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner, Result
+
+from scorer.calibration import PRETRAINED
+from scorer.cli import cli
+from scorer.encoder import Encoder
+from tests.conftest import free_port
+from tests.demo.stack import Service
+
+LADDER = "ladder: [{model: big, like: gpt-4-1106-preview}, {model: small, like: mixtral-8x7b-instruct-v0.1}]\n"
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def config(tmp_path: Path, encoder: Encoder) -> Write:
+    """Writes a configuration: the ladder, a data folder, and what it is called with."""
+
+    def write(more: str = "") -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(f"{LADDER}data_dir: {tmp_path / 'data'}\n{more}")
+        return path
+
+    return write
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def fault(*arguments: object) -> str:
+    """The one line that a person gets."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    (line,) = result.output.strip().splitlines()
+    assert line.startswith("routerd: ")
+    return line
+
+
+# Serving
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(PRETRAINED / "mf", tmp_path / "mf"))
+
+
+def test_truncated_artifact_is_named(config: Write, artifact: Path) -> None:
+    tensors = artifact / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    line = fault("serve", "--config", config(f"routers: {{mf: {{artifact: {artifact}}}}}"))
+    assert f"{tensors}: truncated or changed" in line
+
+
+def test_tampered_manifest_is_named(config: Write, artifact: Path) -> None:
+    manifest = artifact / "artifact.json"
+    manifest.write_text(manifest.read_text().replace("mixtral-8x7b-instruct-v0.1", "mixtral-8x7b-instruct-v0.2"))
+    line = fault("serve", "--config", config(f"routers: {{mf: {{artifact: {artifact}}}}}"))
+    assert f"{manifest}: changed since it was written" in line
+
+
+def test_artifact_of_another_router_is_named(config: Write) -> None:
+    line = fault("serve", "--config", config(f"routers: {{mf: {{artifact: {PRETRAINED / 'calibration'}}}}}"))
+    assert "is an artifact of router 'calibration', not 'mf'" in line
+
+
+def test_missing_artifact_is_named(config: Write, tmp_path: Path) -> None:
+    line = fault("serve", "--config", config(f"routers: {{mf: {{artifact: {tmp_path / 'gone'}}}}}"))
+    assert f"{tmp_path / 'gone' / 'artifact.json'}: No such file or directory" in line
+
+
+def test_missing_encoder_says_what_to_run(config: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTERD_CACHE", str(tmp_path / "empty"))
+    assert "run `routerd encoder export`" in fault("serve", "--config", config())
+
+
+def test_router_that_this_version_lacks_is_named(config: Write) -> None:
+    line = fault("serve", "--config", config("routers: {mf: {}, bert: {}}"))
+    assert "router 'bert': not in this version, which has mf, random" in line
+
+
+def test_ladder_of_unknown_models_gets_suggestions(config: Write, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"ladder: [{{model: gpt4o}}, {{model: llama-3-70}}]\ndata_dir: {tmp_path}\n")
+    line = fault("serve", "--config", path)
+    assert "set `like:` to one it knows, such as" in line
+    assert "gpt-4o" in line
+
+
+def test_database_that_cannot_be_used_is_named(config: Write) -> None:
+    assert "'mysql' is not supported" in fault("serve", "--config", config("database: mysql://u:secret@h/d"))
+    away = fault("serve", "--config", config(f"database: postgresql://u:secret@127.0.0.1:{free_port()}/d"))
+    assert "refused" in away
+    assert "secret" not in away
+
+
+def test_port_in_use_is_named(config: Write) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}: Address already in use" in fault(
+            "serve", "--config", config(f"listen: 127.0.0.1:{port}")
+        )
+
+
+def test_open_bind_without_a_token_is_refused(config: Write) -> None:
+    assert "so `token` must be set" in fault("serve", "--config", config("listen: 0.0.0.0:4141"))
+
+
+@pytest.fixture
+def daemon(config: Write, tmp_path: Path) -> Iterator[Service]:
+    port = free_port()
+    path = config(f"listen: 127.0.0.1:{port}")
+    command = [sys.executable, "-m", "scorer", "serve", "--config", str(path)]
+    service = Service("daemon", command, f"http://127.0.0.1:{port}/readyz", tmp_path / "daemon.log")
+    service.start()
+    yield service
+    service.stop()
+
+
+def test_decisions_answered_before_sigterm_are_on_disk_after_it(daemon: Service, tmp_path: Path) -> None:
+    base = daemon.ready.removesuffix("/readyz")
+    ids = [httpx.post(f"{base}/v1/route", json={"prompt": f"Question {n}?"}).json()["decision_id"] for n in range(40)]
+    process = daemon.process
+    assert process is not None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == -signal.SIGTERM or process.returncode == 0
+    with sqlite3.connect(tmp_path / "data" / "routerd.sqlite") as database:
+        assert {row[0] for row in database.execute("SELECT decision_id FROM decisions")} == set(ids)
+
+
+def test_serving_needs_no_torch(config: Write) -> None:
+    program = (
+        "import sys, pathlib; from scorer import config, daemon;"
+        f"daemon.build(config.load(pathlib.Path({str(config())!r})));"
+        "print(sorted({'torch', 'transformers', 'litellm', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+# From tables to a router
+
+
+@pytest.fixture
+def responses(tmp_path: Path) -> Path:
+    """A response matrix: everybody can greet, only `big` can prove."""
+    chosen = random.Random(0)
+    rows = []
+    for number in range(60):
+        hard = number % 2 == 0
+        prompt = f"Prove theorem {number} of the book." if hard else f"Say hello to guest {number}."
+        small_can = chosen.random() < (0.1 if hard else 0.95)
+        rows.append({"prompt": prompt, "topic": "proof" if hard else "chat", "big": True, "small": small_can})
+    path = tmp_path / "responses.parquet"
+    pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_tables_become_battles_and_battles_a_router_that_is_served(
+    responses: Path, config: Write, tmp_path: Path, encoder: Encoder
+) -> None:
+    battles, artifact = tmp_path / "battles.jsonl", tmp_path / "mine"
+    imported = run("import", "matrix", responses, "--metadata", "topic", "--out", battles)
+    assert imported.exit_code == 0, imported.output
+    assert "120 battles on 60 prompts between 3 players" in imported.output
+    trained = run("train", "mf", "--battles", battles, "--out", artifact)
+    assert trained.exit_code == 0, trained.output
+    measured = run("evaluate", responses, "--artifact", artifact, "--strong", "big", "--weak", "small")
+    assert measured.exit_code == 0, measured.output
+    row = next(line for line in measured.output.splitlines() if " mf " in line)
+    assert float(row.split()[2]) > 0.7  # APGR; knowing the topic and no more gives 0.73
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        f"ladder: [{{model: big}}, {{model: small}}]\ndata_dir: {tmp_path}\nrouters: {{mf: {{artifact: {artifact}}}}}\n"
+    )
+    from starlette.testclient import TestClient
+
+    from scorer import config as settings
+    from scorer import daemon
+
+    with TestClient(daemon.build(settings.load(path))) as client:
+        prompts = ["Prove theorem 77 of the book.", "Say hello to guest 77."]
+        answer = client.post("/v1/score", json={"router": "mf", "prompts": prompts}).json()
+    hard, easy = (win_rates["small"] for win_rates in answer["win_rates"])
+    assert hard > easy + 0.1
+
+
+def test_evaluation_prompts_are_dropped_and_counted(responses: Path, tmp_path: Path, encoder: Encoder) -> None:
+    battles, held_out = tmp_path / "battles.jsonl", tmp_path / "held_out.jsonl"
+    run("import", "matrix", responses, "--metadata", "topic", "--out", battles)
+    held_out.write_text(json.dumps({"prompt": "prove THEOREM 4 of the book!"}) + "\n")
+    trained = run("train", "mf", "--battles", battles, "--evaluation", held_out, "--out", tmp_path / "mine")
+    assert "dropped: 1 prompts that hold an evaluation prompt" in trained.output
+
+
+def test_rows_can_be_left_out_of_a_matrix(responses: Path, tmp_path: Path) -> None:
+    out = tmp_path / "chat.jsonl"
+    options = ["--metadata", "topic", "--without", "topic=proof"]
+    assert "60 battles on 30 prompts" in run("import", "matrix", responses, *options, "--out", out).output
+
+
+def test_bad_table_is_named_with_row_and_column(responses: Path, tmp_path: Path) -> None:
+    line = fault("import", "matrix", responses, "--out", tmp_path / "battles.jsonl")
+    assert f"{responses}, row 1: topic: 'proof' is not a number from 0 to 1" in line
+
+
+def test_plugin_only_install_says_what_the_daemon_needs(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['click'] = None;"
+        "from scorer.__main__ import main; sys.argv = ['routerd', 'serve']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "routerd: click is not installed; the daemon needs: pip install 'routerd[scorer]'"
