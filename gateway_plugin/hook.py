@@ -94,8 +94,6 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
             return None
         if not names.is_virtual(data.get("model")):
             return _rejoined(data, user_api_key_dict)
-        if request.is_internal(data):
-            return None
         _check_name(data["model"])
         found = Routing(ids.mint(), data["model"], call_type)
         try:
@@ -195,7 +193,7 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
         if model not in candidates:
             now.learned.expire()
             raise Unavailable("bad answer: not a candidate")
-        found.decide(answer, str(model))
+        found.decide(answer, str(model), candidates)
 
     async def _fallback(self, key: Any, candidates: list[str]) -> str | None:
         """The configured model if it can be had, else the strongest candidate; None: the virtual group."""

@@ -7,7 +7,6 @@ from typing import Any
 from gateway_plugin import routing
 from gateway_plugin.routing import Routing
 
-_INTERNAL = "routerd_internal"  # in the metadata of requests that routerd itself makes
 _LONGEST_ID = 256
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -21,14 +20,6 @@ def bucket(data: dict[str, Any]) -> dict[str, Any]:
     created: dict[str, Any] = {}
     data["metadata"] = created
     return created
-
-
-def is_internal(data: dict[str, Any]) -> bool:
-    """Whether routerd itself makes the request, for example to judge an answer."""
-    return any(
-        isinstance(place, dict) and place.get(_INTERNAL) is True
-        for place in (data.get("metadata"), data.get("litellm_metadata"))
-    )
 
 
 def identify(found: Routing, data: dict[str, Any], key: Any) -> None:

@@ -1,7 +1,7 @@
 """What became of one routed request; it travels in the request's metadata from the hook to the log events."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 KEY = "routerd"  # in the metadata
@@ -23,19 +23,18 @@ class Routing:
     model: str | None = None  # the one chosen; None when the request was left on the virtual group
     router: str | None = None
     version: str | None = None
-    win_rate: float | None = None  # P(the strongest model's answer beats the chosen one's)
+    win_rate: float | None = None  # the one that was compared with the threshold
     threshold: float | None = None
     reason: str = ""
     error: str | None = None  # of the last attempt at a provider that failed
     reported: bool = False
     created_at: float = field(default_factory=time.time)  # Unix seconds
 
-    def decide(self, answer: Mapping[str, object], model: str) -> None:
-        """Takes over the daemon's answer, whose parts may be missing."""
+    def decide(self, answer: Mapping[str, object], model: str, candidates: Sequence[str]) -> None:
+        """Takes over the daemon's answer, whose parts may be missing; candidates run from the strongest down."""
         self.status = "observe" if answer.get("mode") == "observe" else "routed"
         self.model = model
-        rates = answer.get("win_rates")
-        self.win_rate = _number(rates.get(model)) if isinstance(rates, Mapping) else None
+        self.win_rate = _compared(answer.get("win_rates"), model, candidates)
         self.threshold = _number(answer.get("threshold"))
         self.router, self.version = _text(answer.get("router")), _text(answer.get("version"))
         self.reason = _text(answer.get("reason")) or ""
@@ -87,6 +86,14 @@ def find(*places: object) -> Routing | None:
         if isinstance(routing, Routing):
             return routing
     return None
+
+
+def _compared(rates: object, model: str, candidates: Sequence[str]) -> float | None:
+    """The chosen model's win rate; of the strongest candidate, which has none to speak of, the lowest that it beat."""
+    if not isinstance(rates, Mapping):
+        return None
+    names = candidates[1:] if candidates[:1] == [model] else [model]
+    return min((rate for name in names if (rate := _number(rates.get(name))) is not None), default=None)
 
 
 def _header(value: str) -> str:

@@ -460,13 +460,6 @@ def test_embeddings_and_real_models_are_left_alone(stack: Stack) -> None:
     assert stack.upstream() == ["gpt-4o", "gpt-4o-mini"]
 
 
-def test_requests_of_routerd_itself_are_not_routed(stack: Stack) -> None:
-    answer = stack.chat(metadata={"routerd_internal": True})
-    assert (answer.status_code, _status(answer)) == (200, None)
-    assert stack.daemon.questions == []
-    assert stack.upstream() == ["gpt-4o"]
-
-
 def test_a_routing_cannot_be_forged(stack: Stack) -> None:
     forged = {"decision_id": ids.mint(), "requested": "router", "status": "routed"}
     answer = stack.chat("gpt-4o", metadata={"routerd": forged})

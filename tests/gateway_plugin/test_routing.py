@@ -26,7 +26,7 @@ def _routing() -> Routing:
 
 def test_a_decision_tells_the_chosen_models_win_rate() -> None:
     found = _routing()
-    found.decide(_ANSWER, "weak")
+    found.decide(_ANSWER, "weak", ["strong", "weak"])
     headers = found.headers()
     assert headers.pop("x-routerd-decision-id") == found.decision_id
     assert headers == {
@@ -41,12 +41,30 @@ def test_a_decision_tells_the_chosen_models_win_rate() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "candidates", "win_rate"),
+    [
+        ("large", ["large", "medium", "small"], 0.6),  # the lowest of those it was preferred to
+        ("medium", ["large", "medium", "small"], 0.6),
+        ("small", ["large", "medium", "small"], 0.7),
+        ("medium", ["medium", "small"], 0.7),  # the strongest that the key may use
+        ("small", ["small"], None),
+    ],
+)
+def test_the_win_rate_is_the_one_that_was_compared_with_the_threshold(
+    model: str, candidates: list[str], win_rate: float | None
+) -> None:
+    found = _routing()
+    found.decide({"win_rates": {"large": 0.5, "medium": 0.6, "small": 0.7}}, model, candidates)
+    assert found.win_rate == win_rate
+
+
+@pytest.mark.parametrize(
     "answer",
     [{}, {"win_rates": 5, "threshold": "x", "router": 1}, {"win_rates": {"weak": None}, "threshold": True}],
 )
 def test_missing_or_odd_parts_are_left_out(answer: dict[str, object]) -> None:
     found = _routing()
-    found.decide(answer, "weak")
+    found.decide(answer, "weak", ["strong", "weak"])
     assert set(found.headers()) == {"x-routerd-decision-id", "x-routerd-model", "x-routerd-status"}
 
 
@@ -59,7 +77,7 @@ def test_a_fallback_left_on_the_virtual_group_names_it() -> None:
 
 def test_an_outcome_of_a_decision_is_short() -> None:
     found = _routing()
-    found.decide(_ANSWER, "weak")
+    found.decide(_ANSWER, "weak", ["strong", "weak"])
     outcome = found.outcome("success", {"served": "weak", "cost": 0.0, "ttft_ms": None})
     assert outcome == {
         "decision_id": found.decision_id,
@@ -87,7 +105,7 @@ def test_an_outcome_of_a_fallback_can_be_rated_without_a_decision() -> None:
 @given(st.text(st.characters(exclude_categories=()), min_size=1), st.text(st.characters(exclude_categories=())))
 def test_headers_are_latin_1_without_controls(model: str, reason: str) -> None:
     found = _routing()
-    found.decide({"reason": reason}, model)
+    found.decide({"reason": reason}, model, [model])
     for value in found.headers().values():
         value.encode("latin-1")
         assert value.isprintable() or "\xa0" in value or "\xad" in value
