@@ -205,16 +205,17 @@ def _publish(directory: Path, files: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.chmod(0o755)  # mkdtemp's 0700 would hide it from a daemon run by another user
-        _sync(temporary)
+        sync(temporary)
         temporary.rename(directory)
-        _sync(directory.parent)
+        sync(directory.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise ArtifactError(f"{directory}: not written: {error.strerror or error}") from None
 
 
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Flushes a file or a directory to disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scorer.encoder import Encoder
 
 _FILE = click.Path(path_type=Path)
+_EXTRA_OF = {"pyarrow": "train", "torch": "train", "transformers": "export", "psycopg": "postgres"}
 
 
 class _Commands(click.Group):
@@ -33,8 +34,17 @@ class _Commands(click.Group):
         try:
             return super().invoke(context)
         except (ConfigError, EncoderError, ArtifactError, StoreError, DataError) as error:
-            click.echo(f"routerd: {error}", err=True)
-            sys.exit(2)
+            _give_up(str(error))
+        except ModuleNotFoundError as error:
+            extra = _EXTRA_OF.get((error.name or "").split(".")[0])
+            if extra is None:
+                raise
+            _give_up(f"{error.name} is not installed; this needs: pip install 'routerd[{extra}]'")
+
+
+def _give_up(fault: str) -> NoReturn:
+    click.echo(f"routerd: {fault}", err=True)
+    sys.exit(2)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

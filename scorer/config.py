@@ -43,7 +43,7 @@ class RouterConfig(_Section, frozen=True):
 
 
 class EncoderConfig(_Section, frozen=True):
-    """The exported encoder; without a directory, the newest one in the cache that the routers were fitted on."""
+    """The exported encoder; without a directory, the cached one that the routers were fitted with."""
 
     directory: Path | None = None
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from scorer import encoder
+from scorer.artifacts import sync
 from scorer.encoder import CARD, MODEL, TOKENIZER, Card, Encoder, EncoderError, Recipe
 
 if TYPE_CHECKING:
@@ -210,8 +211,8 @@ def _publish(scratch: Path, target: Path) -> None:
     finished.mkdir()
     for name in (MODEL, TOKENIZER, CARD):
         (scratch / name).rename(finished / name)
-        _sync(finished / name)
-    _sync(finished)
+        sync(finished / name)
+    sync(finished)
     if target.exists() and not _is_sound(target):
         target.rename(scratch / "damaged")
     try:
@@ -219,15 +220,7 @@ def _publish(scratch: Path, target: Path) -> None:
     except OSError:  # unless another export has just published the same
         if not _is_sound(target):
             raise
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(target.parent)
 
 
 def _need(*packages: str) -> None:

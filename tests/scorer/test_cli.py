@@ -222,6 +222,12 @@ def test_bad_table_is_named_with_row_and_column(responses: Path, tmp_path: Path)
     assert f"{responses}, row 1: topic: 'proof' is not a number from 0 to 1" in line
 
 
+def test_missing_extra_is_named(responses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    line = fault("import", "matrix", responses, "--out", tmp_path / "battles.jsonl")
+    assert line == "routerd: pyarrow is not installed; this needs: pip install 'routerd[train]'"
+
+
 def test_plugin_only_install_says_what_the_daemon_needs(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['click'] = None;"
