@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -65,6 +65,26 @@ class Receipt(msgspec.Struct, frozen=True):
 
     feedback_id: str
     status: Literal["stored", "pending"]
+
+
+class StoredCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How a version of a router scored a sample on a ladder of known names, strongest first."""
+
+    router: str
+    version: str
+    ladder: tuple[str, ...]
+    sample: str  # its name
+    lowest: bytes  # float32, little-endian: each prompt's smallest win rate over the cheaper models
+    created_at: float = msgspec.field(default_factory=time.time)  # Unix seconds
+    calibration_id: str = msgspec.field(default_factory=ids.mint)  # UUIDv7
+
+
+class LoggedPrompt(NamedTuple):
+    """What is kept of a routed prompt: enough to score it again. Vectors are float32, little-endian."""
+
+    text_hash: str
+    embedding: bytes
+    features: bytes
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

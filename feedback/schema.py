@@ -141,3 +141,19 @@ class IdempotencyKeyRow(Base):
     digest: Mapped[str]  # SHA-256, hex
     answer: Mapped[dict[str, str]]
     created_at: Mapped[float]
+
+
+class CalibrationRow(Base):
+    """How one version of a router scored a sample of prompts on one ladder; the newest row of a version counts."""
+
+    __tablename__ = "calibrations"
+
+    calibration_id: Mapped[str] = mapped_column(_Id, primary_key=True)  # UUIDv7
+    router: Mapped[str]
+    version: Mapped[str]
+    ladder: Mapped[str]  # JSON: the known names, strongest first
+    sample: Mapped[str]
+    lowest: Mapped[bytes]  # float32, little-endian: each prompt's smallest win rate over the cheaper models
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_calibrations_version", "router", "version", "ladder", "created_at"),)

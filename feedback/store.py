@@ -16,8 +16,9 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import KeyedColumnElement
 
+from feedback import calibrations
 from feedback.database import Unavailable, failures, open_engine, shown, writing
-from feedback.records import Outcome, Rating, Receipt, Record, ReportedOutcome
+from feedback.records import LoggedPrompt, Outcome, Rating, Receipt, Record, ReportedOutcome, StoredCalibration
 from feedback.schema import DecisionRow, IdempotencyKeyRow, OutcomeRow, RatingRow
 from gateway_plugin import ids
 from scorer.decisions import Decision
@@ -99,6 +100,18 @@ class Store:
     async def forget_keys(self) -> int:
         """Deletes idempotency keys older than a day; how many."""
         return await self._write(_forget_keys)
+
+    async def traffic(self, encoder_id: str, limit: int) -> list[LoggedPrompt]:
+        """The newest routed prompts that were encoded so, newest first."""
+        return await self._read(partial(calibrations.traffic, encoder_id, limit))
+
+    async def add_calibration(self, calibration: StoredCalibration) -> None:
+        """From now on the one that counts for its router, version and ladder."""
+        await self._write(partial(calibrations.add, calibration))
+
+    async def calibration(self, router: str, version: str, ladder: Sequence[str]) -> StoredCalibration | None:
+        """The newest one, or None."""
+        return await self._read(partial(calibrations.newest, router, version, ladder))
 
     async def ping(self) -> None:
         """Raises Unavailable unless the database answers and has our tables."""

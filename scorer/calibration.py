@@ -45,11 +45,34 @@ class Calibration:
         """The share of the sample that goes to the strongest model."""
         return float((self.lowest >= threshold).mean())
 
+    def prediction_interval(self, threshold: float, requests: int, level: float = 0.95) -> tuple[float, float]:
+        """Bounds, each in [0, 1], of the share of the next `requests` that goes to the strongest model.
+
+        With c of n prompts above a threshold between two of them, a new prompt's chance to be above it is distributed
+        as Beta(c + 1/2, n - c + 1/2), halfway between those of the neighbouring order statistics; the number of
+        requests above it is then beta-binomial, which carries the error of both samples. Holds for requests drawn
+        like the sample.
+        """
+        above = float((self.lowest >= threshold).sum())
+        mass = _beta_binomial(requests, above + 0.5, len(self.lowest) - above + 0.5)
+        low, high = np.searchsorted(np.cumsum(mass), [(1 - level) / 2, (1 + level) / 2])
+        return float(low / requests), float(min(high, requests) / requests)
+
 
 def lowest(win_rates: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n,) smallest win rate over the cheaper models, of (n, m) with the strongest first."""
     least: NDArray[np.float64] = win_rates[:, 1:].min(axis=1, initial=1.0)
     return least
+
+
+def _beta_binomial(trials: int, a: float, b: float) -> NDArray[np.float64]:
+    """(trials + 1,) probabilities of 0 to `trials` successes, from the ratio of each to the one before it."""
+    k = np.arange(trials)
+    ratios = np.log((trials - k) / (k + 1) * (a + k) / (b + trials - k - 1))
+    logs = np.concatenate([[0.0], np.cumsum(ratios)])
+    mass = np.exp(logs - logs.max())
+    probabilities: NDArray[np.float64] = mass / mass.sum()
+    return probabilities
 
 
 def calibrate(router: Router, ladder: tuple[str, ...], sample: str, prompts: Prompts) -> Calibration:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from typing import Any
 
 import msgspec
 import pytest
 
 from feedback.database import Unavailable
-from feedback.records import Outcome, Rating, Record
+from feedback.records import Outcome, Rating, Record, StoredCalibration
 from feedback.store import Idempotency, KeyReused, Store, UnknownDecision
 from gateway_plugin import ids
 from tests.feedback.conftest import Away
@@ -354,3 +355,39 @@ async def test_a_database_that_never_answers_is_unavailable_in_time(
     with pytest.raises(Unavailable, match=r"no answer within 0\.2 seconds"):
         await store._read(lambda _: time.sleep(0.5))
     assert time.monotonic() - started < 0.45
+
+
+# Calibration
+
+
+def a_calibration(**changes: Any) -> StoredCalibration:
+    fields: dict[str, Any] = {
+        "router": "mf",
+        "version": "v1",
+        "ladder": ("large", "small"),
+        "sample": "made up",
+        "lowest": b"\x00\x00\x80?",
+    }
+    return StoredCalibration(**fields | changes)
+
+
+async def test_newest_calibration_of_a_version_and_ladder_counts(store: Store) -> None:
+    assert await store.calibration("mf", "v1", ("large", "small")) is None
+    older, newer = a_calibration(created_at=1.0), a_calibration(created_at=2.0, sample="traffic")
+    others = [a_calibration(version="v2"), a_calibration(ladder=("small", "large")), a_calibration(router="sw")]
+    for one in (newer, older, *others):
+        await store.add_calibration(one)
+    assert await store.calibration("mf", "v1", ("large", "small")) == newer
+    assert await store.calibration("mf", "v2", ("large", "small")) == others[0]
+
+
+async def test_traffic_is_the_newest_prompts_of_the_encoder(store: Store) -> None:
+    decisions = [
+        a_decision(created_at=float(n), text_hash=str(n), embedding=b"e%d" % n, features=b"f%d" % n) for n in range(5)
+    ]
+    foreign = a_decision(created_at=9.0, encoder_id="another")
+    forgotten = a_decision(created_at=9.0, encoder_id=None, embedding=None, features=None)
+    await store.add_decisions([*decisions, foreign, forgotten])
+    encoder_id = decisions[0].encoder_id
+    assert encoder_id is not None
+    assert await store.traffic(encoder_id, 2) == [("4", b"e4", b"f4"), ("3", b"e3", b"f3")]

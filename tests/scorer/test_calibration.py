@@ -49,6 +49,35 @@ def test_equal_scores_move_together_to_the_nearest_share(share: float, reached: 
     assert scores.share(scores.threshold(share)) == reached
 
 
+def test_prediction_interval_of_the_next_request_is_beta_binomial() -> None:
+    """Second way: draw the chance from its beta distribution, then the requests from a binomial."""
+    scores = Calibration("made up", GENERATOR.random(300))
+    threshold = scores.threshold(0.3)
+    low, high = scores.prediction_interval(threshold, 200)
+    chances = GENERATOR.beta(90.5, 210.5, 200_000)
+    drawn = GENERATOR.binomial(200, chances) / 200
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1 / 200)
+
+
+def test_prediction_interval_of_a_huge_sample_is_binomial() -> None:
+    """Its textbook half-width: 1.96 sqrt(p (1 - p) / m)."""
+    scores = Calibration("made up", GENERATOR.random(1_000_000))
+    low, high = scores.prediction_interval(scores.threshold(0.3), 10_000)
+    assert (high - low) / 2 == pytest.approx(1.96 * (0.3 * 0.7 / 10_000) ** 0.5, rel=0.02)
+
+
+def test_prediction_interval_holds_the_realised_share_in_95_of_100_splits() -> None:
+    """2,000 splits: 95 % give or take 4 standard deviations (0.5 points each); discreteness may add a little."""
+    inside = 0
+    for _ in range(2000):
+        pool = GENERATOR.normal(size=600)
+        scores = Calibration("made up", pool[:300])
+        threshold = scores.threshold(0.3)
+        low, high = scores.prediction_interval(threshold, 300)
+        inside += low <= (pool[300:] >= threshold).mean() <= high
+    assert 0.93 <= inside / 2000 <= 0.98
+
+
 def test_a_lone_model_is_always_the_strongest() -> None:
     assert calibration.lowest(np.full((3, 1), 0.5)).tolist() == [1, 1, 1]
 
