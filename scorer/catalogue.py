@@ -10,8 +10,13 @@ from scorer.config import ConfigError
 from scorer.routers.base import Router
 from scorer.routers.factorization import Factorization
 from scorer.routers.random import Random
+from scorer.routers.similarity import Similarity
 
-LOADERS: dict[str, Callable[[Path, str], Router]] = {"mf": Factorization.load, "random": lambda *_: Random()}
+LOADERS: dict[str, Callable[[Path, str], Router]] = {
+    "mf": Factorization.load,
+    "sw": Similarity.load,
+    "random": lambda *_: Random(),
+}
 
 
 def directory(router: str, artifact: str) -> Path:
@@ -23,4 +28,5 @@ def directory(router: str, artifact: str) -> Path:
 
 def load(router: str, artifact: str, encoder_id: str) -> Router:
     """Raises ConfigError and ArtifactError."""
-    return LOADERS[router](directory(router, artifact), encoder_id)
+    where = directory(router, artifact)
+    return LOADERS[router](where, encoder_id)

@@ -1,27 +1,39 @@
-"""The `routerd` command. The only module that prints; what a person did wrong is one line and exit code 2."""
+"""The `routerd` command. What a person did wrong is one line and exit code 2."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from scorer.artifacts import ArtifactError
+from scorer.commands import evaluate, imports, train
+from scorer.commands.shared import FILE, progress
 from scorer.config import Config, ConfigError, load
 from scorer.encoder import EncoderError
 
 if TYPE_CHECKING:
-    from scorer.battles import Battles
+    from feedback.store import Store
+    from scorer.calibration import Calibration
     from scorer.encoder import Encoder
+    from scorer.routers.base import Prompts
 
-_FILE = click.Path(path_type=Path)
-_EXTRA_OF = {"pyarrow": "train", "torch": "train", "transformers": "export", "psycopg": "postgres"}
+_LEAST_TRAFFIC = 100  # prompts, to calibrate on; fewer say little about a share
+
+T = TypeVar("T")
+_EXTRA_OF = {
+    "pyarrow": "train",
+    "torch": "train",
+    "transformers": "export",
+    "psycopg": "postgres",
+    "matplotlib": "evaluate",
+}
 
 
 class _Commands(click.Group):
@@ -53,7 +65,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--config", "path", type=_FILE, default="config.yaml", show_default=True)
+@click.option("--config", "path", type=FILE, default="config.yaml", show_default=True)
 def serve(path: Path) -> None:
     """Run the scoring daemon."""
     import uvicorn
@@ -87,7 +99,7 @@ def encoder() -> None:
 
 @encoder.command("export")
 @click.option("--source", help="An installed package, a local Hugging Face directory, or a hub name.")
-@click.option("--cache", type=_FILE, help="Where encoders are kept.")
+@click.option("--cache", type=FILE, help="Where encoders are kept.")
 def export_encoder(source: str | None, cache: Path | None) -> None:
     """Export the encoder to ONNX, once; needs routerd[export]."""
     from scorer import export
@@ -95,152 +107,89 @@ def export_encoder(source: str | None, cache: Path | None) -> None:
     click.echo(f"encoder: {export.export(source or export.SOURCE, cache)}")
 
 
-@cli.group("import")
-def import_() -> None:
-    """Turn judgements published elsewhere into battles (docs/battles.md)."""
-
-
-@import_.command("matrix")
-@click.argument("file", type=_FILE)
-@click.option("--out", type=_FILE, required=True, help="A .jsonl or .parquet file.")
-@click.option("--models", help="The models' columns, comma-separated; all others but --metadata by default.")
-@click.option("--metadata", default="", help="Columns that are no models, comma-separated.")
-@click.option("--without", multiple=True, metavar="COLUMN=VALUE", help="Rows to leave out; may be given repeatedly.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
-def import_matrix(
-    file: Path, out: Path, models: str | None, metadata: str, without: tuple[str, ...], weight: float
-) -> None:
-    """One row a prompt, one column a model: correct or not, or a score from 0 to 1."""
-    from scorer import importers
-
-    columns = _split(models) if models else None
-    left_out: dict[str, list[str]] = {}
-    for condition in without:
-        column, equals, value = condition.partition("=")
-        if not equals:
-            raise click.UsageError(f"--without {condition!r}: expected COLUMN=VALUE")
-        left_out.setdefault(column, []).append(value)
-    battles = importers.response_matrix(
-        file, models=columns, metadata=_split(metadata), without=left_out, weight=weight
-    )
-    _write(battles, out)
-
-
-@import_.command("pairs")
-@click.argument("file", type=_FILE)
-@click.option("--out", type=_FILE, required=True, help="A .jsonl or .parquet file.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
-def import_pairs(file: Path, out: Path, weight: float) -> None:
-    """One row a pair of answers: model_a, model_b, preference_b, the probability that b's is better."""
-    from scorer import importers
-
-    _write(importers.judged_pairs(file, weight=weight), out)
-
-
-@import_.command("scores")
-@click.argument("file", type=_FILE)
-@click.option("--out", type=_FILE, required=True, help="A .jsonl or .parquet file.")
-@click.option("--bar", type=float, required=True, help="The score, from 1 to 10, that is just good enough.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
-def import_scores(file: Path, out: Path, bar: float, weight: float) -> None:
-    """One row an answer: model, and a judge's score."""
-    from scorer import importers
-
-    _write(importers.judged_answers(file, bar=bar, weight=weight), out)
-
-
-@import_.command("thumbs")
-@click.argument("file", type=_FILE)
-@click.option("--out", type=_FILE, required=True, help="A .jsonl or .parquet file.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
-def import_thumbs(file: Path, out: Path, weight: float) -> None:
-    """One row a pair of answers: a thumb for each, and which is better."""
-    from scorer import importers
-
-    _write(importers.thumbs_pairs(file, weight=weight), out)
-
-
-@cli.group()
-def train() -> None:
-    """Fit a router from battles; needs routerd[train]."""
-
-
-@train.command("mf")
-@click.option("--battles", type=_FILE, multiple=True, required=True, help="Battles; may be given repeatedly.")
-@click.option("--evaluation", type=_FILE, multiple=True, help="Tables whose `prompt`s must not be learned from.")
-@click.option("--least", type=int, default=1, show_default=True, help="Battles a model needs to be learned.")
-@click.option("--out", type=_FILE, required=True, help="The artifact's directory; it must not exist yet.")
-def train_mf(battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int, out: Path) -> None:
-    """Fit matrix factorization and write its artifact."""
-    from scorer import features, training
-    from scorer.routers.factorization import Factorization
-
-    encoder = _encoder()
-    with _progress("encoding") as shown:
-        data = training.training_set(battles, encoder, evaluation_files=evaluation, least_battles=least, progress=shown)
-    click.echo(
-        f"{len(data.battles)} battles on {len(data.prompts)} prompts between {len(data.battles.players)} players"
-    )
-    click.echo(
-        f"dropped: {data.dropped_by_text} prompts that hold an evaluation prompt, {data.dropped_by_cosine} close to one"
-    )
-    router = Factorization.fit(
-        data.battles,
-        data.prompts,
-        encoder_id=encoder.id,
-        features=features.NAMES,
-        data=data.record,
-        progress=lambda restart, epoch, loss: click.echo(f"restart {restart}, epoch {epoch}: held-out loss {loss:.4f}"),
-    )
-    click.echo(f"{router.save(out)}: version {router.version}")
-
-
 @cli.command()
-@click.argument("files", type=_FILE, nargs=-1, required=True)
-@click.option("--router", "name", default="mf", show_default=True, help="mf or random.")
-@click.option("--artifact", default="pretrained", show_default=True, help="Its directory, or the shipped one.")
-@click.option("--strong", default="gpt-4-1106-preview", show_default=True, help="The strong model's column.")
-@click.option("--weak", default="mixtral-8x7b-instruct-v0.1", show_default=True, help="The weak model's column.")
-def evaluate(files: tuple[Path, ...], name: str, artifact: str, strong: str, weak: str) -> None:
-    """APGR and CPT of a router on response matrices, with 95 % bootstrap intervals, beside baselines."""
-    from scorer import catalogue, training
-    from scorer.evaluation import benchmarks
+@click.option("--config", "path", type=FILE, default="config.yaml", show_default=True)
+@click.option("--router", "name", help="The default's router, unless another one is named.")
+@click.option("--strong-share", type=click.FloatRange(0, 1), required=True, help="Of traffic to the strongest model.")
+@click.option("--prompts", "file", type=FILE, help="A table with a column `prompt`, instead of logged traffic.")
+@click.option("--last", type=click.IntRange(1), default=10_000, show_default=True, help="Logged prompts to take.")
+@click.option("--requests", type=click.IntRange(1), default=1000, show_default=True, help="To predict the share of.")
+def calibrate(path: Path, name: str | None, strong_share: float, file: Path | None, last: int, requests: int) -> None:
+    """Fit what router-<router>-p<share> means to your own traffic.
 
-    encoder, rows = _encoder(), []
-    router = catalogue.load(name, artifact, encoder.id)
-    for file in files:
-        benchmark = benchmarks.load(file, (strong, weak))
-        with _progress(f"encoding {file.name}") as shown:
-            prompts = training.encode(encoder, benchmark.prompts, shown)
-        rows += benchmarks.evaluate(router, prompts, benchmark)
-    click.echo(f"{name} {router.version}, {strong} over {weak}; 95 % intervals from 1000 resamples of the prompts")
-    click.echo(benchmarks.table(rows))
+    Running daemons follow within ten seconds.
+    """
+    from gateway_plugin import names
+    from scorer import calibration, daemon
 
-
-def _split(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def _write(battles: Battles, out: Path) -> None:
-    from scorer import battles as format_
-
-    format_.write(out, battles)
+    config = load(path)
+    name = name or names.parse(config.default).router
+    if name not in config.routers:
+        raise ConfigError(f"--router {name}: {path} lists {', '.join(config.routers)}")
+    scoring = daemon.load_scoring(config)
+    router = scoring.hosted[name].router
+    sample, prompts = _from_file(file, scoring.encoder) if file else _from_traffic(config, scoring.encoder.id, last)
+    fitted = calibration.calibrate(router, config.known_as, sample, prompts)
+    _keep(config, name, router.version, fitted)
+    threshold = fitted.threshold(strong_share)
+    low, high = fitted.prediction_interval(threshold, requests)
+    click.echo(f"{name} {router.version} on {sample}, {len(prompts)} prompts: threshold {threshold:.4f}")
     click.echo(
-        f"{out}: {len(battles)} battles on {len(battles.prompts)} prompts between {len(battles.players)} players"
+        f"{fitted.share(threshold):.1%} of them go to {config.models[0]}; of the next {requests} requests like them "
+        f"{low:.1%} to {high:.1%} will (95 % prediction interval)"
     )
 
 
-def _encoder() -> Encoder:
-    from scorer.encoder import Encoder, resolve
+def _from_file(file: Path, encoder: Encoder) -> tuple[str, Prompts]:
+    """A sample's name and prompts."""
+    from scorer import tables, training
 
-    return Encoder.load(resolve())
+    texts = tables.read_table(file).texts("prompt")
+    with progress(f"encoding {file.name}") as shown:
+        return file.name, training.encode(encoder, texts, shown)
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere; called with how much is done of how much."""
-    from rich.progress import Progress
+def _from_traffic(config: Config, encoder_id: str, last: int) -> tuple[str, Prompts]:
+    """A sample's name and prompts, as they were logged; of the texts, their hashes."""
+    import numpy as np
 
-    with Progress(transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    from scorer.routers.base import Prompts
+
+    logged = _in_store(config, lambda store: store.traffic(encoder_id, last))
+    if len(logged) < _LEAST_TRAFFIC:
+        raise ConfigError(
+            f"{len(logged)} prompts are logged with their embeddings, {_LEAST_TRAFFIC} are needed; give --prompts FILE"
+        )
+    embeddings = np.array([np.frombuffer(one.embedding, "<f4") for one in logged])
+    features = np.array([np.frombuffer(one.features, "<f4") for one in logged])
+    return "logged traffic", Prompts([one.text_hash for one in logged], embeddings, features)
+
+
+def _keep(config: Config, router: str, version: str, fitted: Calibration) -> None:
+    from feedback.records import StoredCalibration
+
+    stored = StoredCalibration(
+        router=router,
+        version=version,
+        ladder=config.known_as,
+        sample=fitted.sample,
+        lowest=fitted.lowest.astype("<f4").tobytes(),
+    )
+    _in_store(config, lambda store: store.add_calibration(stored))
+
+
+def _in_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
+    from scorer import daemon
+
+    async def run() -> T:
+        store = daemon.open_store(config)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+for command in (imports.group, train.group, evaluate.evaluate):
+    cli.add_command(command)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -24,6 +26,7 @@ from feedback.writer import DecisionWriter
 from scorer import artifacts, calibration, catalogue, encoder, openapi
 from scorer.auth import BearerToken
 from scorer.batching import Batcher
+from scorer.calibration import Calibration
 from scorer.config import Config, ConfigError
 from scorer.encoder import Encoder
 from scorer.routers.base import UnknownModel
@@ -32,6 +35,7 @@ from scorer.scoring import Hosted, Scoring
 from scorer.web import JSON, Problem, answer_failure, answer_problem
 
 _HOUSEKEEPING_SECONDS = 60.0
+_POLL_SECONDS = 10.0  # after which a replica follows what another process published
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +53,12 @@ def build(config: Config) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (batcher.run(), _keep_house(config, store))]
+        work = (
+            batcher.run(),
+            _regularly(_POLL_SECONDS, partial(follow_calibrations, config, store, scoring)),
+            _regularly(_HOUSEKEEPING_SECONDS, partial(_keep_house, config, store)),
+        )
+        tasks = [asyncio.create_task(one) for one in work]
         try:
             yield
         finally:
@@ -111,18 +120,32 @@ def _load_encoder(config: Config) -> Encoder:
     return Encoder.load(encoder.resolve(encoder_id=wanted), config.encoder.threads)
 
 
+async def follow_calibrations(config: Config, store: Store, scoring: Scoring) -> None:
+    """Takes over what was calibrated last for the versions that are hosted, here or by another replica."""
+    for name, hosted in list(scoring.hosted.items()):
+        stored = await store.calibration(name, hosted.router.version, config.known_as)
+        if stored:
+            lowest = np.frombuffer(stored.lowest, "<f4").astype(np.float64)
+            scoring.hosted[name] = Hosted(hosted.router, Calibration(stored.sample, lowest))
+
+
 async def _keep_house(config: Config, store: Store) -> None:
     """Gives up decisions that no outcome was reported for, and forgets old idempotency keys."""
+    if expired := await store.expire(config.outcome_minutes * 60):
+        _log.info("%d decisions expired without an outcome", expired)
+    await store.forget_keys()
+
+
+async def _regularly(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """At once and then every so often, whatever goes wrong."""
     while True:
         try:
-            if expired := await store.expire(config.outcome_minutes * 60):
-                _log.info("%d decisions expired without an outcome", expired)
-            await store.forget_keys()
+            await work()
         except Unavailable as error:
-            _log.warning("housekeeping waits: %s", error)
+            _log.warning("the database is away: %s", error)
         except Exception:
-            _log.exception("housekeeping failed; it tries again")
-        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            _log.exception("a regular task failed; it tries again")
+        await asyncio.sleep(seconds)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

@@ -1,124 +1,88 @@
-"""Metrics of two-model routing: how much of the strong model's lead is kept at what share of strong calls.
+"""Metrics of routing: how much of the strong model's lead is kept at what share of strong calls. Pure, on arrays.
 
-PGR = (r - r_weak) / (r_strong - r_weak) for a routing whose mean result is r; APGR = its mean over the strong share;
-CPT(x) = the least strong share that reaches PGR x (RouteLLM, arXiv 2406.18665, section 3).
-
-Two curves: `harness_curve` is upstream's 11 points (evals/evaluate.py), for numbers that compare with published ones;
-`fine_curve` has a point a prompt and does not depend on how ties were ordered.
+A routing curve is `share` (k,), rising from 0 (everything to the weak model) to 1 (everything to the strong one), and
+`result` (k,), the mean result at each. PGR, APGR and CPT are RouteLLM's (arXiv 2406.18665, section 3.2); "the code"
+is its evals/evaluate.py.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-DECILES = np.linspace(0, 1, 11)
+DECILES = np.linspace(0, 1, 11)  # the shares that the code measures at
+MIDPOINTS = np.linspace(0.05, 0.95, 10)  # of ten equal intervals of the share
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Mean result (k,) at strong share (k,) in [0, 1], ascending from all weak to all strong."""
+def pgr(result: Floats, weak: float, strong: float) -> Floats:
+    """(k,) performance gap recovered, (r - r_weak) / (r_strong - r_weak): 0 at weak's level, 1 at strong's.
 
-    share: Floats
-    result: Floats
-
-    @property
-    def pgr(self) -> Floats:
-        """(k,): 0 where everything goes to the weak model, 1 where everything goes to the strong; NaN if they tie."""
-        weak, strong = self.result[0], self.result[-1]
-        gain: Floats = (self.result - weak) / ((strong - weak) or np.nan)
-        return gain
-
-    @property
-    def apgr(self) -> float:
-        """Area under PGR by trapezoids; equals (AUC - AUC_weak) / (AUC_strong - AUC_weak)."""
-        return float(np.trapezoid(self.pgr, self.share))
-
-    def cpt(self, pgr: float) -> float:
-        """The least share that reaches `pgr`, interpolated; NaN if none does."""
-        gain = self.pgr
-        reached = np.flatnonzero(gain >= pgr)
-        if not len(reached):
-            return float("nan")
-        k = int(reached[0])
-        if k == 0:
-            return float(self.share[0])
-        step = (pgr - gain[k - 1]) / (gain[k] - gain[k - 1])
-        return float(self.share[k - 1] + step * (self.share[k] - self.share[k - 1]))
-
-    def cpt_harness(self, pgr: float) -> float:
-        """As upstream: np.interp of share over PGR, which assumes that PGR rises with the share."""
-        return float(np.interp(pgr, self.pgr, self.share))
-
-
-def harness_curve(scores: Floats, weak: Floats, strong: Floats) -> Curve:
-    """Upstream's 11 points: thresholds at the deciles of the scores (pd.qcut), strong if score >= threshold.
-
-    scores (n,): higher = stronger needed; weak, strong (n,): results of the two models.
+    NaN where both models are equally good.
     """
-    edges = np.quantile(scores, DECILES)
-    points = []
-    for i, edge in enumerate(edges):
-        chosen = scores >= edge if i < len(edges) - 1 else scores > edge
-        points.append((chosen.mean(), np.where(chosen, strong, weak).mean()))
-    share, result = np.array(points[::-1]).T
-    return Curve(share, result)
+    gap: Floats = (result - weak) / ((strong - weak) or np.nan)
+    return gap
 
 
-def fine_curve(scores: Floats, weak: Floats, strong: Floats) -> Curve:
-    """A point a distinct score, from the highest down; tied prompts share one straight step, their expectation."""
-    starts, order = _groups(scores)
-    gain = np.add.reduceat((strong - weak)[order], starts)
-    size = np.diff(np.append(starts, len(scores)))
-    n = len(scores)
-    share = np.concatenate([[0.0], np.cumsum(size) / n])
-    share[-1] = 1.0
-    return Curve(share, weak.mean() + np.concatenate([[0.0], np.cumsum(gain) / n]))
+def apgr(share: Floats, gap: Floats) -> float:
+    """The paper's: the average of PGR over the share of strong calls, the integral of PGR, by trapezoids.
 
-
-def _groups(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where each group of equal scores starts in `order`, and the order: highest score first."""
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    return np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])), order
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A point estimate and its percentile bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def resample(n: int, draws: int, seed: int = 0) -> NDArray[np.int64]:
-    """(draws, n): how often each prompt is in each bootstrap sample."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
-
-
-def resampled_curves(scores: Floats, weak: Floats, strong: Floats, counts: NDArray[np.int64]) -> list[Curve]:
-    """A curve for each bootstrap sample of prompts, at upstream's 11 shares, so that intervals belong to its numbers.
-
-    The same `counts` for two routers make their curves paired.
+    Over the code's 11 points it is the code's (AUC - AUC_weak) / (AUC_strong - AUC_weak).
     """
-    starts, order = _groups(scores)
-    weak, gain = weak[order], (strong - weak)[order]
-    curves = []
-    for times in counts[:, order]:
-        n = times.sum()
-        share = np.concatenate([[0.0], np.cumsum(np.add.reduceat(times, starts)) / n])
-        gained = np.concatenate([[0.0], np.cumsum(np.add.reduceat(times * gain, starts)) / n])
-        curves.append(Curve(DECILES, (times @ weak) / n + np.interp(DECILES, share, gained)))
-    return curves
+    return float(np.trapezoid(gap, share))
 
 
-def interval(value: float, draws: Floats, level: float = 0.95) -> Interval:
-    """The percentile interval of bootstrap draws around a point estimate."""
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+def apgr_ten(share: Floats, gap: Floats) -> float:
+    """The paper's approximation of that integral: the mean PGR at ten costs, (1/10) sum PGR(c_i).
+
+    It does not print the c_i; the middles of ten equal intervals give random routing the 0.500 of its tables.
+    """
+    return float(np.interp(MIDPOINTS, share, gap).mean())
+
+
+def cpt(share: Floats, gap: Floats, level: float) -> float:
+    """CPT(level): the least share of strong calls that reaches a PGR of `level`, interpolated; NaN if none does.
+
+    By the paper's definition, so also right where the gap falls again further on: the first crossing counts.
+    """
+    return _at(share, _first(gap >= level), gap, level)
+
+
+def cpt_held(share: Floats, gap: Floats, level: float) -> float:
+    """The least share from which on the PGR never falls below `level` again: the cautious CPT. NaN if it ends below.
+
+    Never less than `cpt`, and equal to it where the gap rises all the way.
+    """
+    below = np.flatnonzero(~(gap >= level))  # NaN is below
+    return _at(share, int(below[-1]) + 1 if len(below) else 0, gap, level)
+
+
+def cpt_code(share: Floats, gap: Floats, level: float) -> float:
+    """As the code has it: np.interp of the share over the PGR, silently wrong where that does not rise all the way."""
+    return float(np.interp(level, gap, share))
+
+
+def where_reached(result: Floats, level: float) -> float:
+    """The first place (a fractional index into the curve) at which the result reaches `level`; NaN if nowhere."""
+    return _at(np.arange(len(result), dtype=np.float64), _first(result >= level), result, level)
+
+
+def at(place: float, values: Floats) -> float:
+    """The value at a fractional index, NaN at NaN."""
+    return float(np.interp(place, np.arange(len(values)), values)) if place == place else float("nan")
+
+
+def _first(reached: NDArray[np.bool_]) -> int:
+    k = int(reached.argmax())
+    return k if reached[k] else len(reached)
+
+
+def _at(share: Floats, k: int, gap: Floats, level: float) -> float:
+    """The share between points k - 1 and k at which the gap, there crossing it, is `level`."""
+    if k == len(gap) or not len(gap):
+        return float("nan")
+    if k == 0:
+        return float(share[0])
+    step = (level - gap[k - 1]) / (gap[k] - gap[k - 1])
+    return float(share[k - 1] + step * (share[k] - share[k - 1]))

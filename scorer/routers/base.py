@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Features = NDArray[np.float32]
+
+_CLIP = 4.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,13 @@ def spread(win_rate: NDArray[np.float64], models: int) -> NDArray[np.float64]:
     return win_rate[:, None] * (np.arange(models) / max(models - 1, 1))
 
 
+def standardised(features: Features, mean: Features, scale: Features) -> Features:
+    """(n, f) features in standard deviations, within four of them: one absurd prompt must not leave the range that was
+    seen in training."""
+    scaled: Features = np.clip((features - mean) / scale, -_CLIP, _CLIP)
+    return scaled
+
+
 class Encodes(Protocol):
     """What turns texts into Prompts. A text's encoding does not depend on what it was batched with."""
 
@@ -57,7 +69,15 @@ class Encodes(Protocol):
 
 
 class UnknownModel(ValueError):
-    """The ladder names a model that the router cannot score; the message lists those it can."""
+    """The ladder names no model that the router can score; the message suggests some that it can."""
+
+    def __init__(self, router: str, ladder: Sequence[str], known: Sequence[str]) -> None:
+        closest = [difflib.get_close_matches(model, known, 3, 0.3) for model in ladder]
+        suggested = list(dict.fromkeys(name for names in closest for name in names)) or list(known)
+        super().__init__(
+            f"router {router} knows no model of the ladder ({', '.join(ladder)}); "
+            f"set `like:` to one it knows, such as {', '.join(suggested[:8])}"
+        )
 
 
 class Router(Protocol):

@@ -10,7 +10,6 @@ vector a player, u_M = P^T (w * v_M / |v_M|), and a score is a dot product.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +21,12 @@ from numpy.typing import NDArray
 from scorer import artifacts
 from scorer.battles import BAR, Battles
 from scorer.features import NAMES
-from scorer.routers.base import Prompts, Scores, UnknownModel
+from scorer.routers.base import Prompts, Scores, UnknownModel, standardised
 from scorer.tables import DataError
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int, float], None]  # restart, epoch, loss on held-out prompts
 
-_CLIP = 4.0  # standard deviations: one absurd prompt must not leave the range that was seen in training
 _LEAST_PROMPTS = 20  # of which two are held out
 
 
@@ -84,21 +82,13 @@ class Factorization:
         """(m, d + f + 1): a vector for every rung."""
         rungs = [i for i, model in enumerate(ladder) if self.knows(model)]
         if not rungs:
-            raise UnknownModel(self._unknown(ladder))
+            raise UnknownModel(f"{self.name} {self.version}", ladder, self.known)
         vectors = []
         for i in range(len(ladder)):
             above = max((k for k in rungs if k <= i), default=rungs[0])
             below = min((k for k in rungs if k >= i), default=rungs[-1])
             vectors.append((self._vectors[ladder[above]] + self._vectors[ladder[below]]) / 2)
         return np.array(vectors)
-
-    def _unknown(self, ladder: Sequence[str]) -> str:
-        closest = [difflib.get_close_matches(model, self.known, 3, 0.3) for model in ladder]
-        names = list(dict.fromkeys(name for names in closest for name in names)) or list(self.known)
-        return (
-            f"router {self.name} {self.version} knows no model of the ladder ({', '.join(ladder)}); "
-            f"set `like:` to one it knows, such as {', '.join(names[:8])}"
-        )
 
     @classmethod
     def fit(
@@ -228,8 +218,8 @@ def _fit(
 
 def _inputs(prompts: Prompts, mean: Floats, scale: Floats) -> Floats:
     """x (n, d + f + 1)."""
-    standardised = np.clip((prompts.features - mean) / scale, -_CLIP, _CLIP)
-    return np.concatenate([prompts.embeddings, standardised, np.ones((len(prompts), 1), np.float32)], axis=1)
+    scaled = standardised(prompts.features, mean, scale)
+    return np.concatenate([prompts.embeddings, scaled, np.ones((len(prompts), 1), np.float32)], axis=1)
 
 
 def _dots(x: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.float64]:

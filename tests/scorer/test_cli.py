@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_missing_encoder_says_what_to_run(config: Write, tmp_path: Path, monkeyp
 
 def test_router_that_this_version_lacks_is_named(config: Write) -> None:
     line = fault("serve", "--config", config("routers: {mf: {}, bert: {}}"))
-    assert "router 'bert': not in this version, which has mf, random" in line
+    assert "router 'bert': not in this version, which has mf, sw, random" in line
 
 
 def test_ladder_of_unknown_models_gets_suggestions(config: Write, tmp_path: Path) -> None:
@@ -183,9 +184,12 @@ def test_tables_become_battles_and_battles_a_router_that_is_served(
     assert "120 battles on 60 prompts between 3 players" in imported.output
     trained = run("train", "mf", "--battles", battles, "--out", artifact)
     assert trained.exit_code == 0, trained.output
-    measured = run("evaluate", responses, "--artifact", artifact, "--strong", "big", "--weak", "small")
+    pair = ["--strong", "big", "--weak", "small"]
+    measured = run(
+        "evaluate", "--benchmark", responses, "--routers", f"mf={artifact}", *pair, "--out", tmp_path / "report"
+    )
     assert measured.exit_code == 0, measured.output
-    row = next(line for line in measured.output.splitlines() if " mf " in line)
+    row = next(line for line in measured.output.splitlines() if line.startswith("mf (mine) "))
     assert float(row.split()[2]) > 0.7  # APGR; knowing the topic and no more gives 0.73
     path = tmp_path / "own.yaml"
     path.write_text(
@@ -236,3 +240,63 @@ def test_plugin_only_install_says_what_the_daemon_needs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.strip() == "routerd: click is not installed; the daemon needs: pip install 'routerd[scorer]'"
+
+
+# Calibration
+
+
+def calibrated(config_path: Path, *arguments: object) -> str:
+    result = run("calibrate", "--config", config_path, *arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_share_is_calibrated_on_logged_traffic_and_followed_by_a_running_daemon(
+    config: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from starlette.testclient import TestClient
+
+    from scorer import config as settings
+    from scorer import daemon
+
+    monkeypatch.setattr(daemon, "_POLL_SECONDS", 0.1)
+    path = config()
+    with TestClient(daemon.build(settings.load(path))) as client:
+        for number in range(120):
+            client.post("/v1/route", json={"prompt": f"Tell me a joke about number {number}."})
+        before = client.get("/v1/routers").json()["routers"]["mf"]
+        deadline = time.monotonic() + 10
+        while (told := run("calibrate", "--config", path, "--strong-share", "0.3")).exit_code == 2:
+            assert "prompts are logged with their embeddings, 100 are needed" in told.output  # not written yet
+            assert time.monotonic() < deadline
+        assert "on logged traffic, 120 prompts: threshold" in told.output
+        assert "30.0% of them go to big; of the next 1000 requests like them 2" in told.output
+        while (after := client.get("/v1/routers").json()["routers"]["mf"])["calibrated_on"] != "logged traffic":
+            assert time.monotonic() < deadline
+        threshold = float(told.output.split("threshold ")[1].split()[0])
+        assert after["thresholds"]["p30"] == pytest.approx(threshold, abs=1e-4)
+        assert after["thresholds"]["p30"] != before["thresholds"]["p30"]
+        strong = [
+            client.post("/v1/route", json={"prompt": f"Tell me a joke about number {n}.", "model": "router-mf-p30"})
+            for n in range(120)
+        ]
+        shares = [answer.json()["probabilities"]["big"] > 0.5 for answer in strong]
+        assert sum(shares) / 120 == pytest.approx(0.3, abs=0.01)
+
+
+def test_share_is_calibrated_on_a_table_of_prompts(config: Write, tmp_path: Path) -> None:
+    prompts = tmp_path / "mine.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"Sum {n} and {n * n}."}) + "\n" for n in range(50)))
+    said = calibrated(config(), "--router", "random", "--strong-share", "0.5", "--prompts", prompts, "--requests", "10")
+    assert "random 1 on mine.jsonl, 50 prompts: threshold" in said
+    assert "50.0% of them go to big; of the next 10 requests like them 20.0% to 80.0% will" in said
+
+
+def test_too_little_traffic_is_not_calibrated_on(config: Write) -> None:
+    assert "0 prompts are logged" in fault("calibrate", "--config", config(), "--strong-share", "0.3")
+
+
+def test_router_that_is_not_configured_cannot_be_calibrated(config: Write) -> None:
+    line = fault("calibrate", "--config", config(), "--router", "sw", "--strong-share", "0.3")
+    assert "--router sw:" in line
+    assert "lists mf, random" in line

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from feedback.store import Store
 from gateway_plugin import ids
 from scorer import daemon
-from scorer.config import Config, Rung
+from scorer.config import Config, RouterConfig, Rung
 from scorer.decisions import Decision
 from scorer.encoder import Encoder
 from tests.conftest import Serve
@@ -250,6 +250,17 @@ def test_routers_tells_ladder_versions_and_thresholds(start: Start) -> None:
     thresholds = list(told["routers"]["mf"]["thresholds"].values())
     assert thresholds == sorted(thresholds, reverse=True)
     assert set(told["routers"]) == {"mf", "random"}
+
+
+def test_every_router_that_is_hosted_can_be_asked_for(start: Start) -> None:
+    client = start(THREE, routers={name: RouterConfig() for name in ("mf", "sw", "random")})
+    told = client.get("/v1/routers").json()["routers"]
+    for name in ("mf", "sw", "random"):
+        answer = route(client, HARD, model=f"router-{name}-p30")
+        assert (answer["router"], answer["version"]) == (name, told[name]["version"])
+        assert answer["threshold"] == told[name]["thresholds"]["p30"]
+        together = client.post("/v1/score", json={"router": name, "prompts": [EASY, HARD]}).json()
+        assert together["win_rates"][1] == answer["win_rates"]
 
 
 async def test_overload_is_a_503_with_retry_after_and_the_rest_is_served(

@@ -1,0 +1,85 @@
+"""`routerd import`: what is published elsewhere, into battles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scorer.commands.shared import FILE, split
+
+if TYPE_CHECKING:
+    from scorer.battles import Battles
+
+
+@click.group("import")
+def group() -> None:
+    """Turn judgements published elsewhere into battles (docs/battles.md)."""
+
+
+@group.command("matrix")
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
+@click.option("--models", help="The models' columns, comma-separated; all others but --metadata by default.")
+@click.option("--metadata", default="", help="Columns that are no models, comma-separated.")
+@click.option("--without", multiple=True, metavar="COLUMN=VALUE", help="Rows to leave out; may be given repeatedly.")
+@click.option("--weight", type=float, default=1.0, show_default=True)
+def import_matrix(
+    file: Path, out: Path, models: str | None, metadata: str, without: tuple[str, ...], weight: float
+) -> None:
+    """One row a prompt, one column a model: correct or not, or a score from 0 to 1."""
+    from scorer import importers
+
+    columns = split(models) if models else None
+    left_out: dict[str, list[str]] = {}
+    for condition in without:
+        column, equals, value = condition.partition("=")
+        if not equals:
+            raise click.UsageError(f"--without {condition!r}: expected COLUMN=VALUE")
+        left_out.setdefault(column, []).append(value)
+    battles = importers.response_matrix(file, models=columns, metadata=split(metadata), without=left_out, weight=weight)
+    _write(battles, out)
+
+
+@group.command("pairs")
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
+@click.option("--weight", type=float, default=1.0, show_default=True)
+def import_pairs(file: Path, out: Path, weight: float) -> None:
+    """One row a pair of answers: model_a, model_b, preference_b, the probability that b's is better."""
+    from scorer import importers
+
+    _write(importers.judged_pairs(file, weight=weight), out)
+
+
+@group.command("scores")
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
+@click.option("--bar", type=float, required=True, help="The score, from 1 to 10, that is just good enough.")
+@click.option("--weight", type=float, default=1.0, show_default=True)
+def import_scores(file: Path, out: Path, bar: float, weight: float) -> None:
+    """One row an answer: model, and a judge's score."""
+    from scorer import importers
+
+    _write(importers.judged_answers(file, bar=bar, weight=weight), out)
+
+
+@group.command("thumbs")
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
+@click.option("--weight", type=float, default=1.0, show_default=True)
+def import_thumbs(file: Path, out: Path, weight: float) -> None:
+    """One row a pair of answers: a thumb for each, and which is better."""
+    from scorer import importers
+
+    _write(importers.thumbs_pairs(file, weight=weight), out)
+
+
+def _write(battles: Battles, out: Path) -> None:
+    from scorer import battles as format_
+
+    format_.write(out, battles)
+    click.echo(
+        f"{out}: {len(battles)} battles on {len(battles.prompts)} prompts between {len(battles.players)} players"
+    )

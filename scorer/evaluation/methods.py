@@ -1,0 +1,128 @@
+"""Methods: everything that gives win rates to a benchmark's prompts, routers and baselines alike; cached on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.numpy
+
+from scorer import artifacts, catalogue
+from scorer.evaluation import baselines, classifiers
+from scorer.evaluation.benchmarks import Benchmark
+from scorer.evaluation.metrics import Floats
+from scorer.routers.base import Prompts, Router, UnknownModel
+from scorer.tables import DataError
+
+Encoded = Callable[[], Prompts]  # the benchmark's prompts, encoded when first asked for
+
+
+@dataclass(frozen=True)
+class Method:
+    """name: in tables; identity: all that its win rates (n, m) depend on beside the benchmark."""
+
+    name: str
+    identity: str
+    win_rates: Callable[[Benchmark, Encoded], Floats]
+
+
+def routed(name: str, router: Router, identity: str, ladder: Sequence[str]) -> Method:
+    """A router, scoring the names on `ladder` that it knows the benchmark's models by."""
+
+    def win_rates(benchmark: Benchmark, encoded: Encoded) -> Floats:
+        try:
+            return router.score(encoded(), ladder).win_rates
+        except UnknownModel as error:
+            raise DataError(f"{benchmark.name}: {error}") from None
+
+    return Method(name, "\n".join([identity, router.version, *ladder]), win_rates)
+
+
+def routers(given: Sequence[str], ladder: Sequence[str], encoder_id: str) -> list[Method]:
+    """NAME: the shipped artifact; NAME=DIRECTORY: one's own, called NAME (DIRECTORY's last part).
+
+    Raises ConfigError and ArtifactError.
+    """
+    found = []
+    for choice in given:
+        name, _, artifact = choice.partition("=")
+        folder = catalogue.directory(name, artifact or "pretrained")
+        router = catalogue.load(name, artifact or "pretrained", encoder_id)
+        digest = artifacts.read_manifest(folder).digest if (folder / artifacts.MANIFEST).exists() else ""
+        label = f"{name} ({folder.name})" if artifact else name
+        found.append(routed(label, router, f"{name} {digest} {encoder_id}", ladder))
+    names = [method.name for method in found]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise DataError(f"router {min(repeated)!r} is given twice")
+    return found
+
+
+def prompt_length() -> Method:
+    """The longer, the stronger."""
+    return Method(
+        "prompt length",
+        "characters",
+        lambda benchmark, _: baselines.on_ladder(baselines.prompt_length(benchmark.prompts), len(benchmark.models)),
+    )
+
+
+def neighbours(known: Benchmark | None, encode: Encoded | None, encoder_id: str) -> Method:
+    """kNN on the embeddings: from the prompts of `known`, else cross-fitted on the benchmark's own results."""
+    if known is None or encode is None:
+        return Method(
+            "kNN, own labels",
+            f"kNN {baselines.NEIGHBOURS} {baselines.FOLDS} {encoder_id}",
+            lambda benchmark, encoded: baselines.cross_fitted_neighbours(
+                benchmark.prompts, encoded().embeddings, benchmark.outcomes
+            ),
+        )
+    return Method(
+        f"kNN on {known.name}",
+        f"kNN {baselines.NEIGHBOURS} {encoder_id} {known.digest}",
+        lambda benchmark, encoded: baselines.nearest_neighbours(
+            encoded().embeddings, encode().embeddings, known.outcomes
+        ),
+    )
+
+
+def litellm() -> list[Method]:
+    """LiteLLM's complexity classifiers; none where it is not installed."""
+    version = classifiers.installed()
+    if version is None:
+        return []
+    return [_classifier(name, version) for name in classifiers.NAMES]
+
+
+def _classifier(name: str, version: str) -> Method:
+    return Method(
+        f"LiteLLM {name}",
+        f"LiteLLM {version} {name}",
+        lambda benchmark, _: baselines.on_ladder(classifiers.scores(name, benchmark.prompts), len(benchmark.models)),
+    )
+
+
+def score(method: Method, benchmark: Benchmark, encoded: Encoded, cache: Path) -> Floats:
+    """(n, m) win rates, from the cache if it holds those of this method on this benchmark."""
+    key = hashlib.sha256(f"{method.identity}\n{benchmark.digest}".encode()).hexdigest()
+    path = cache / f"{key}.safetensors"
+    with contextlib.suppress(OSError, safetensors.SafetensorError, KeyError):
+        kept: Floats = safetensors.numpy.load_file(path)["win_rates"]
+        if kept.shape == benchmark.outcomes.shape:
+            return kept
+    win_rates = method.win_rates(benchmark, encoded)
+    _keep(path, win_rates)
+    return win_rates
+
+
+def _keep(path: Path, win_rates: Floats) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(safetensors.numpy.save({"win_rates": win_rates.copy(order="C")}))
+    os.replace(temporary, path)
