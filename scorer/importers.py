@@ -8,6 +8,7 @@ thumbs pairs      one row a pair of answers, a thumb for each and a preference
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -153,6 +154,52 @@ def thumbs_pairs(path: Path, *, prompt: str = "prompt", weight: float = 1.0, sou
         )
     )
     return concatenate(parts)
+
+
+_WINNERS = {"winner_model_a": 1.0, "winner_tie": 0.5, "winner_model_b": 0.0}
+LEAST_CHARACTERS = 16  # of a prompt; RouteLLM drops shorter ones, too
+
+
+def arena(path: Path, *, weight: float = 1.0, source: str | None = None) -> tuple[Battles, dict[str, int]]:
+    """Chatbot Arena's published battles, and RouteLLM's judge battles in the same columns: model_a, model_b, prompt (a
+    JSON list of the human's turns), and 0 or 1 in winner_model_a, winner_model_b and winner_tie.
+
+    The first turn is what is learned from. Also answers how many rows were dropped, by reason.
+    """
+    table = read_table(path)
+    names_a, names_b = _names(table, "model_a"), _names(table, "model_b")
+    turns = [_first_turn(text) for text in table.texts("prompt")]
+    won = np.stack([table.numbers(column, 0, 1) for column in _WINNERS], axis=1)
+    faults = {
+        "the prompt is no list of turns": np.array([turn is None for turn in turns], bool),
+        f"under {LEAST_CHARACTERS} characters": np.array([len(turn or "") < LEAST_CHARACTERS for turn in turns], bool),
+        "not one winner": won.sum(axis=1) != 1,
+        "a model is missing or meets itself": (names_a == "") | (names_b == "") | (names_a == names_b),
+    }
+    keep, dropped = np.ones(len(turns), bool), {}
+    for reason, faulty in faults.items():  # a row counts under the first reason alone
+        dropped[reason] = int((keep & faulty).sum())
+        keep &= ~faulty
+    battles = Battles.of(
+        [turn for turn, kept in zip(turns, keep, strict=True) if kept and turn],
+        names_a[keep].tolist(),
+        names_b[keep].tolist(),
+        (won @ list(_WINNERS.values()))[keep],
+        weight,
+        source or path.stem,
+    )
+    return battles, {reason: count for reason, count in dropped.items() if count}
+
+
+def _first_turn(prompt: str) -> str | None:
+    """None unless it is a JSON list that begins with a text; lone surrogates, which the arena has, are replaced."""
+    try:
+        turns = json.loads(prompt)
+    except ValueError:
+        return None
+    if not isinstance(turns, list) or not turns or not isinstance(turns[0], str):
+        return None
+    return turns[0].encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
 
 
 def _against_bar(

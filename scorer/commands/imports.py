@@ -76,6 +76,20 @@ def import_thumbs(file: Path, out: Path, weight: float) -> None:
     _write(importers.thumbs_pairs(file, weight=weight), out)
 
 
+@group.command("arena")
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
+@click.option("--weight", type=float, default=1.0, show_default=True)
+def import_arena(file: Path, out: Path, weight: float) -> None:
+    """Chatbot Arena's battles (its CSV), or RouteLLM's judge battles, which have the same columns."""
+    from scorer import importers
+
+    battles, dropped = importers.arena(file, weight=weight)
+    _write(battles, out)
+    reasons = ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
+    click.echo(f"dropped rows: {reasons or 'none'}")
+
+
 def _write(battles: Battles, out: Path) -> None:
     from scorer import battles as format_
 

@@ -221,6 +221,16 @@ def test_rows_can_be_left_out_of_a_matrix(responses: Path, tmp_path: Path) -> No
     assert "60 battles on 30 prompts" in run("import", "matrix", responses, *options, "--out", out).output
 
 
+def test_import_says_how_many_rows_it_dropped_and_why(tmp_path: Path) -> None:
+    table, out = tmp_path / "arena.jsonl", tmp_path / "battles.jsonl"
+    row = {"model_a": "a", "model_b": "b", "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
+    prompts = ['["Why is the sky so blue?"]', '["hi"]', '["ho"]']
+    table.write_text("".join(json.dumps({**row, "prompt": prompt}) + "\n" for prompt in prompts))
+    said = run("import", "arena", table, "--out", out).output
+    assert "1 battles on 1 prompts between 2 players" in said
+    assert "dropped rows: 2 (under 16 characters)" in said
+
+
 def test_bad_table_is_named_with_row_and_column(responses: Path, tmp_path: Path) -> None:
     line = fault("import", "matrix", responses, "--out", tmp_path / "battles.jsonl")
     assert f"{responses}, row 1: topic: 'proof' is not a number from 0 to 1" in line

@@ -137,3 +137,30 @@ def test_a_missing_column_is_named_with_those_there_are(write: Write) -> None:
 )
 def test_one_model_has_one_name(name: str) -> None:
     assert importers.canonical(name) == "mixtral-8x7b-instruct-v0.1"
+
+
+def test_arena_rows_are_battles_on_the_first_turn_and_the_others_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "arena.csv"
+    columns = "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie"
+    turns = '"[""Why is the sky so blue?"",""And the sea?""]"'
+    path.write_text(
+        f"{columns}\n"
+        f"1,GPT-4,org/Mixtral_8x7B,{turns},x,y,1,0,0\n"
+        f"2,gpt-4,mixtral-8x7b,{turns},x,y,0,0,1\n"
+        f"3,gpt-4,mixtral-8x7b,{turns},x,y,0,1,0\n"
+        '4,gpt-4,mixtral-8x7b,"[""hi""]",x,y,1,0,0\n'
+        f"5,gpt-4,gpt-4,{turns},x,y,1,0,0\n"
+        f"6,gpt-4,mixtral-8x7b,{turns},x,y,1,1,0\n"
+        "7,gpt-4,mixtral-8x7b,Why is the sky so blue?,x,y,1,0,0\n"
+        '8,gpt-4,mixtral-8x7b,"[""A lone \\ud83d surrogate half.""]",x,y,1,0,0\n'
+    )
+    battles, dropped = importers.arena(path)
+    sky, lone = "Why is the sky so blue?", "A lone \ufffd surrogate half."
+    pair = ("gpt-4", "mixtral-8x7b")
+    assert rows(battles) == [(sky, *pair, 1.0), (sky, *pair, 0.5), (sky, *pair, 0.0), (lone, *pair, 1.0)]
+    assert dropped == {
+        "the prompt is no list of turns": 1,
+        "under 16 characters": 1,
+        "not one winner": 1,
+        "a model is missing or meets itself": 1,
+    }
