@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,22 @@ def group() -> None:
     """Turn judgements published elsewhere into battles (docs/battles.md)."""
 
 
+def _converts(command: Callable[..., None]) -> Callable[..., None]:
+    """What every import takes: a file, where its battles go, and what each weighs."""
+    for option in (
+        click.option("--weight", type=float, default=1.0, show_default=True, help="Of every battle."),
+        click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file."),
+        click.argument("file", type=FILE),
+    ):
+        command = option(command)
+    return command
+
+
 @group.command("matrix")
-@click.argument("file", type=FILE)
-@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
+@_converts
 @click.option("--models", help="The models' columns, comma-separated; all others but --metadata by default.")
 @click.option("--metadata", default="", help="Columns that are no models, comma-separated.")
 @click.option("--without", multiple=True, metavar="COLUMN=VALUE", help="Rows to leave out; may be given repeatedly.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
 def import_matrix(
     file: Path, out: Path, models: str | None, metadata: str, without: tuple[str, ...], weight: float
 ) -> None:
@@ -43,9 +53,7 @@ def import_matrix(
 
 
 @group.command("pairs")
-@click.argument("file", type=FILE)
-@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
+@_converts
 def import_pairs(file: Path, out: Path, weight: float) -> None:
     """One row a pair of answers: model_a, model_b, preference_b, the probability that b's is better."""
     from scorer import importers
@@ -54,10 +62,8 @@ def import_pairs(file: Path, out: Path, weight: float) -> None:
 
 
 @group.command("scores")
-@click.argument("file", type=FILE)
-@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
+@_converts
 @click.option("--bar", type=float, required=True, help="The score, from 1 to 10, that is just good enough.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
 def import_scores(file: Path, out: Path, bar: float, weight: float) -> None:
     """One row an answer: model, and a judge's score."""
     from scorer import importers
@@ -66,9 +72,7 @@ def import_scores(file: Path, out: Path, bar: float, weight: float) -> None:
 
 
 @group.command("thumbs")
-@click.argument("file", type=FILE)
-@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
+@_converts
 def import_thumbs(file: Path, out: Path, weight: float) -> None:
     """One row a pair of answers: a thumb for each, and which is better."""
     from scorer import importers
@@ -77,9 +81,7 @@ def import_thumbs(file: Path, out: Path, weight: float) -> None:
 
 
 @group.command("arena")
-@click.argument("file", type=FILE)
-@click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
-@click.option("--weight", type=float, default=1.0, show_default=True)
+@_converts
 def import_arena(file: Path, out: Path, weight: float) -> None:
     """Chatbot Arena's battles (its CSV), or RouteLLM's judge battles, which have the same columns."""
     from scorer import importers
