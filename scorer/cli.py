@@ -78,10 +78,15 @@ def serve(path: Path) -> None:
     app = daemon.build(config)
     listening = _listen(config)
     click.echo(f"routerd: {' > '.join(config.models)} on http://{config.listen} ({config.default}, {config.mode})")
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
+    served = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=75,  # longer than the plugin keeps a connection, so that it never meets a closing one
+        timeout_graceful_shutdown=10,
     )
-    server.run(sockets=[listening])
+    uvicorn.Server(served).run(sockets=[listening])
 
 
 def _listen(config: Config) -> socket.socket:
