@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,20 @@ class Calibration:
 
     def threshold(self, share: float) -> float:
         """In [0, 1], halfway between two neighbours in the sample; equal scores move together, to the nearest share."""
-        values, counts = np.unique(self.lowest, return_counts=True)
-        reach = np.append(np.cumsum(counts[::-1])[::-1], 0)  # how many reach each value; none
+        values, reach = self._reached
         nearest = int(np.argmin(np.abs(reach - share * len(self.lowest))))
         if nearest == 0:
             return 0.0
         if nearest == len(values):
             return 1.0
         return float((values[nearest - 1] + values[nearest]) / 2)
+
+    @cached_property
+    def _reached(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The distinct values, ascending, and how many prompts reach each of them, then none. Sorted once: every
+        request asks for a threshold."""
+        values, counts = np.unique(self.lowest, return_counts=True)
+        return values, np.append(np.cumsum(counts[::-1])[::-1], 0)
 
     def share(self, threshold: float) -> float:
         """The share of the sample that goes to the strongest model."""
