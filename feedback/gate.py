@@ -57,13 +57,19 @@ def compare(
     if not len(ratings):
         return Comparison(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
     weight = np.minimum(1 / propensity, _HEAVIEST)
-    losses = [log_loss(ratings, quality) for quality in (champion, challenger)]
-    means = [float(np.average(loss, weights=weight)) for loss in losses]
-    difference = means[1] - means[0]
+    before, after = log_loss(ratings, champion), log_loss(ratings, challenger)
+    difference = float(np.average(after - before, weights=weight))
     _, session = np.unique(np.asarray(sessions), return_inverse=True)
-    error = _standard_error(losses[1] - losses[0] - difference, weight, session)
-    low, high = difference - _Z * error, difference + _Z * error
-    return Comparison(len(ratings), int(session.max()) + 1, *means, difference, low, high)
+    error = _standard_error(after - before - difference, weight, session)
+    return Comparison(
+        ratings=len(ratings),
+        sessions=int(session.max()) + 1,
+        champion=float(np.average(before, weights=weight)),
+        challenger=float(np.average(after, weights=weight)),
+        difference=difference,
+        low=difference - _Z * error,
+        high=difference + _Z * error,
+    )
 
 
 def log_loss(ratings: Floats, quality: Floats) -> Floats:
