@@ -128,15 +128,27 @@ def plan(config: Config, encoder: Encoder | Static) -> Plan:
 
 
 async def subjects(config: Config, encoder: Encoder | Static, store: Store) -> list[Subject]:
-    """The routers that learn from ratings, each with its prior, the configured artifact, and the active version."""
+    """The routers that learn from ratings, each with its prior, the configured artifact, and what serves."""
     found = []
     for name in config.routers:
         prior = load_configured(config, name, encoder)
         if isinstance(prior, Learner):
-            active = await store.active(name)
-            champion = catalogue.load(name, active.directory, encoder) if active else prior
-            found.append(Subject(prior, champion))
+            found.append(Subject(prior, await _champion(store, prior, encoder)))
     return found
+
+
+async def _champion(store: Store, prior: Learner, encoder: Encoder | Static) -> Router:
+    """The active version; where there is none, or it cannot be loaded, what daemons serve instead."""
+    active = await store.active(prior.name)
+    if active is None:
+        return prior
+    try:
+        return catalogue.load(prior.name, active.directory, encoder)
+    except (ArtifactError, DataError) as error:
+        _log.error(
+            "%s %s stands in for %s, which cannot be loaded: %s", prior.name, prior.version, active.version, error
+        )
+        return prior
 
 
 def _fitted_with(config: Config) -> str:

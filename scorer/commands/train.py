@@ -12,6 +12,8 @@ from scorer.commands.shared import FILE, load_encoder, progress, split, with_enc
 
 if TYPE_CHECKING:
     from scorer.routers.base import Encodes
+    from scorer.routers.bert import Bert
+    from scorer.routers.causal import Causal
     from scorer.training import TrainingSet
 
 
@@ -28,6 +30,18 @@ def _learns(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--least", type=int, default=1, show_default=True, help="Battles a model needs to be learned."),
         click.option("--evaluation", type=FILE, multiple=True, help="Tables whose `prompt`s must not be learned from."),
         click.option("--battles", type=FILE, multiple=True, required=True, help="Battles; may be given repeatedly."),
+    ):
+        command = option(command)
+    return command
+
+
+def _reads_text(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of routers that read texts: no sample of vectors does to calibrate them."""
+    for option in (
+        click.option("--sample-name", default="sample", show_default=True),
+        click.option(
+            "--sample", type=FILE, multiple=True, help="Tables whose `prompt`s calibrate it until there is traffic."
+        ),
     ):
         command = option(command)
     return command
@@ -148,11 +162,10 @@ def train_boosted(
 
 @group.command("bert")
 @_learns
+@_reads_text
 @click.option("--base", "source", help="A directory, an installed package or a hub name; default all-MiniLM-L6-v2.")
 @click.option("--strong", default="gpt-4-1106-preview", show_default=True, help="One side: this model and its peers.")
 @click.option("--weak", default="mixtral-8x7b-instruct-v0.1", show_default=True, help="The other side, likewise.")
-@click.option("--sample", type=FILE, multiple=True, help="Tables whose `prompt`s calibrate it until there is traffic.")
-@click.option("--sample-name", default="sample", show_default=True)
 def train_bert(
     battles: tuple[Path, ...],
     evaluation: tuple[Path, ...],
@@ -165,10 +178,10 @@ def train_bert(
     sample_name: str,
 ) -> None:
     """Tune an encoder to tell a strong side's wins, ties and losses; needs routerd[text]."""
-    from scorer import pairing, tables
+    from scorer import pairing
     from scorer.routers.bert import Bert, Hyperparameters
 
-    texts = list(dict.fromkeys(text for file in sample for text in tables.read_table(file).texts("prompt")))
+    texts = _texts(sample)
     data = _training_set(load_encoder(), battles, evaluation, least)
     for side, models in zip(("strong", "weak"), pairing.peers(data.battles, strong, weak), strict=True):
         click.echo(f"{side}: {', '.join(models)}")
@@ -182,14 +195,12 @@ def train_bert(
             reading=shown,
             told=lambda epoch, loss: click.echo(f"epoch {epoch}: held-out loss {loss:.4f}"),
         )
-    if texts:
-        with progress("scoring the sample") as shown:
-            router = router.sampled(sample_name, texts, shown)
-    click.echo(f"{router.save(out)}: version {router.version}")
+    _save_sampled(router, sample_name, texts, out)
 
 
 @group.command("causal")
 @_learns
+@_reads_text
 @click.option("--base", "source", help="Directory, installed package or hub name; by default SmolLM2-135M-Instruct.")
 @click.option("--strong", default="gpt-4-1106-preview", show_default=True, help="The model that weak ones are below.")
 @click.option(
@@ -199,8 +210,6 @@ def train_bert(
     help="The model whose answers are graded, and its peers with it; or several, comma-separated: these alone.",
 )
 @click.option("--prompts", type=click.IntRange(20), help="To learn from at most; the small sources are taken whole.")
-@click.option("--sample", type=FILE, multiple=True, help="Tables whose `prompt`s calibrate it until there is traffic.")
-@click.option("--sample-name", default="sample", show_default=True)
 def train_causal(
     battles: tuple[Path, ...],
     evaluation: tuple[Path, ...],
@@ -214,10 +223,10 @@ def train_causal(
     sample_name: str,
 ) -> None:
     """Tune a causal language model to grade the weak model's answers; needs routerd[text]."""
-    from scorer import bases, pairing, tables
+    from scorer import bases, pairing
     from scorer.routers.causal import Causal, Hyperparameters
 
-    texts = list(dict.fromkeys(text for file in sample for text in tables.read_table(file).texts("prompt")))
+    texts = _texts(sample)
     data = _training_set(load_encoder(), battles, evaluation, least)
     named = split(weak)
     graded = named if len(named) > 1 else pairing.peers(data.battles, strong, *named)[1]
@@ -232,9 +241,21 @@ def train_causal(
             reading=shown,
             told=lambda epoch, loss: click.echo(f"epoch {epoch}: held-out loss {loss:.4f}"),
         )
+    _save_sampled(router, sample_name, texts, out)
+
+
+def _texts(sample: tuple[Path, ...]) -> list[str]:
+    """The sample's prompts, each once."""
+    from scorer import tables
+
+    return list(dict.fromkeys(text for file in sample for text in tables.read_table(file).texts("prompt")))
+
+
+def _save_sampled(router: Bert | Causal, name: str, texts: list[str], out: Path) -> None:
+    """With its win rates on the sample, if there is one."""
     if texts:
         with progress("scoring the sample") as shown:
-            router = router.sampled(sample_name, texts, shown)
+            router = router.sampled(name, texts, shown)
     click.echo(f"{router.save(out)}: version {router.version}")
 
 

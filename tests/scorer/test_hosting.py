@@ -256,6 +256,9 @@ def test_a_version_that_cannot_be_loaded_leaves_the_configured_one(
     shipped = catalogue.load("mf", "pretrained", static())
     assert route(client, EASY)["version"] == shipped.version
     assert f"mf {shipped.version} goes on serving, since {active.version} cannot" in caplog.text
+    again = retrained(config, 2000.0)
+    assert again is not None
+    assert [(trial.champion, trial.published) for trial in again if trial.name == "mf"] == [(shipped.version, True)]
 
 
 def test_commands_list_show_roll_back_and_activate(tmp_path: Path) -> None:
