@@ -245,7 +245,7 @@ def generated(router: Any) -> Work:
     from scorer import bases
     from scorer.routers.causal import RUBRIC
 
-    (weights, *_) = bases.find(router._about["hyperparameters"]["source"])
+    (weights, *_) = bases.find(router._about["hyperparameters"]["base"])
     directory = weights.parent
     named = {"gguf_file": weights.name} if weights.suffix == ".gguf" else {}
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **named)
