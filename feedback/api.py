@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, cast
 
@@ -12,34 +12,57 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from feedback.database import Unavailable
+from feedback.keys import Idempotency, KeyReused
 from feedback.plugins import PluginReport, Plugins
-from feedback.records import Outcome, Rating, Receipt, Record
-from feedback.store import Idempotency, KeyReused, Store, UnknownDecision
+from feedback.ratings import AmbiguousCall, UnknownCall, UnknownDecision
+from feedback.records import THUMBS, Comparison, ComparisonReceipt, Rating, Receipt, Record, SampledOutcome, worth
+from feedback.store import Store
 from feedback.writer import DecisionWriter
 from gateway_plugin import ids
-from scorer.decisions import Decision
+from scorer.decisions import Decision, KeptPrompt
 from scorer.web import JSON, Endpoint, Problem, decode, read_body
 
 _FEEDBACK_BYTES = 64 * 1024
+_COMPARISON_BYTES = 2**20
 _OUTCOMES_BYTES = 4 * 2**20
 _KEY_CHARACTERS = 255
-_VALUES = {"up": 1.0, "down": 0.0, "none": None}
 _DECISION_FIELDS = tuple(name for name in Decision.__struct_fields__ if name not in ("embedding", "features"))
 
 
-class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/feedback`; `none` retracts."""
+Keep = Callable[[str], Awaitable[KeptPrompt]]
+Take = Callable[[Sequence[SampledOutcome]], Awaitable[None]]
+Person = Annotated[str, msgspec.Meta(max_length=256)]
+Model = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
-    decision_id: str
-    rating: Literal["up", "down", "none"]
+
+class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/feedback`: a decision or a LiteLLM call, and a thumb or stars; `none` retracts either."""
+
+    decision_id: str | None = None
+    call_id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)] | None = None
+    rating: Literal["up", "down", "none"] | None = None
+    stars: Annotated[int, msgspec.Meta(ge=1, le=5)] | None = None
     comment: Annotated[str, msgspec.Meta(max_length=4000)] | None = None
-    user: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    tags: Annotated[list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(max_length=20)] = []
+    user: Person | None = None
+
+
+class Preference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/comparisons`: whose answer is better, to a decision's prompt or to the one given here."""
+
+    model_a: Model
+    model_b: Model
+    winner: Literal["model_a", "model_b", "tie"]
+    decision_id: str | None = None
+    prompt: Annotated[str, msgspec.Meta(max_length=200_000)] | None = None
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "human"
+    user: Person | None = None
 
 
 class OutcomeReport(msgspec.Struct, frozen=True):
     """The body of `POST /v1/outcomes`, unless it is the bare list. Newer plugins may send more fields."""
 
-    outcomes: list[Outcome] = []
+    outcomes: list[SampledOutcome] = []
     plugin: PluginReport | None = None
 
 
@@ -49,24 +72,33 @@ class Recorded(msgspec.Struct, frozen=True):
     recorded: int
 
 
-_OUTCOMES = cast("type[list[Outcome] | OutcomeReport]", list[Outcome] | OutcomeReport)
+_OUTCOMES = cast("type[list[SampledOutcome] | OutcomeReport]", list[SampledOutcome] | OutcomeReport)
 
 
-def endpoints(store: Store, writer: DecisionWriter, plugins: Plugins) -> list[Endpoint]:
-    """The feedback endpoints as data."""
+def endpoints(
+    store: Store, writer: DecisionWriter, plugins: Plugins, keep: Keep, judge: Take | None = None
+) -> list[Endpoint]:
+    """The feedback endpoints as data. `keep` says what is kept of a prompt that comes with a comparison; `judge` takes
+    the answers that come with outcomes."""
 
     async def feedback(request: Request) -> Response:
         body = decode(await read_body(request, _FEEDBACK_BYTES), Feedback)
-        _check_id(body.decision_id, "decision_id")
-        rating = Rating(
-            decision_id=body.decision_id,
-            value=_VALUES[body.rating],
-            user=body.user or "",
-            comment=body.comment,
-        )
-        known = writer.pending(body.decision_id) is not None
+        rating, idempotency = _rating(body), _idempotency(request, body)
         with _problems():
-            receipt = await store.rate(rating, _idempotency(request, body), known)
+            if body.call_id is not None:
+                unwritten = writer.called(body.call_id)
+                receipt = await store.rate_call(body.call_id, rating, idempotency, unwritten)
+            else:
+                known = writer.pending(rating.decision_id) is not None
+                receipt = await store.rate(rating, idempotency, known)
+        return JSON(receipt, status_code=201 if receipt.status == "stored" else 202)
+
+    async def comparisons(request: Request) -> Response:
+        body = decode(await read_body(request, _COMPARISON_BYTES), Preference)
+        comparison, idempotency = await _comparison(body, keep), _idempotency(request, body)
+        known = body.decision_id is not None and writer.pending(body.decision_id) is not None
+        with _problems():
+            receipt = await store.compare(comparison, idempotency, known)
         return JSON(receipt, status_code=201 if receipt.status == "stored" else 202)
 
     async def outcomes(request: Request) -> Response:
@@ -78,6 +110,8 @@ def endpoints(store: Store, writer: DecisionWriter, plugins: Plugins) -> list[En
             plugins.report(report.plugin)
         with _problems():
             await store.record_outcomes(report.outcomes)
+            if judge:
+                await judge(report.outcomes)
         return JSON(Recorded(len(report.outcomes)))
 
     async def decision(request: Request) -> Response:
@@ -103,6 +137,16 @@ def endpoints(store: Store, writer: DecisionWriter, plugins: Plugins) -> list[En
         ),
         Endpoint(
             "POST",
+            "/v1/comparisons",
+            comparisons,
+            "Say which of two models answers a prompt better. 202: as for feedback.",
+            answers={201: ComparisonReceipt, 202: ComparisonReceipt},
+            body=Preference,
+            errors=(400, 401, 404, 408, 409, 413, 503),
+            headers=("Idempotency-Key",),
+        ),
+        Endpoint(
+            "POST",
             "/v1/outcomes",
             outcomes,
             "Report what became of routed requests.",
@@ -121,6 +165,53 @@ def endpoints(store: Store, writer: DecisionWriter, plugins: Plugins) -> list[En
     ]
 
 
+def _rating(body: Feedback) -> Rating:
+    """Raises Problem 400."""
+    _check_one("decision_id", body.decision_id, "call_id", body.call_id)
+    _check_one("rating", body.rating, "stars", body.stars)
+    if body.decision_id is not None:
+        _check_id(body.decision_id, "decision_id")
+    return Rating(
+        decision_id=body.decision_id or "",  # of a call, the store finds it
+        kind="stars" if body.stars else "thumb",
+        value=worth(body.stars) if body.stars else THUMBS[body.rating or "none"],
+        user=body.user or "",
+        comment=body.comment,
+        tags=tuple(body.tags),
+    )
+
+
+async def _comparison(body: Preference, keep: Keep) -> Comparison:
+    """With what is kept of a prompt of its own. Raises Problem."""
+    _check_one("decision_id", body.decision_id, "prompt", body.prompt)
+    if body.model_a == body.model_b:
+        raise Problem(400, "bad_request", "model_b: expected another model than model_a", "model_b")
+    prompt = {}
+    if body.decision_id is not None:
+        _check_id(body.decision_id, "decision_id")
+    if body.prompt is not None:
+        if not body.prompt.strip():
+            raise Problem(400, "bad_request", "prompt: expected a text", "prompt")
+        prompt = (await keep(body.prompt))._asdict()
+    return Comparison(
+        decision_id=body.decision_id,
+        model_a=body.model_a,
+        model_b=body.model_b,
+        winner=body.winner,
+        source=body.source,
+        user=body.user or "",
+        **prompt,
+    )
+
+
+def _check_one(field: str, value: object, other: str, other_value: object) -> None:
+    """Raises Problem 400 unless exactly one of the two is given."""
+    if value is None and other_value is None:
+        raise Problem(400, "bad_request", f"{field}: missing; expected it or {other}", field)
+    if value is not None and other_value is not None:
+        raise Problem(400, "bad_request", f"{other}: expected it or {field}, not both", other)
+
+
 def _whole(decision_id: str, record: Record) -> dict[str, object]:
     """The decision, flat; where it was never made, what the outcome says in its place, or null."""
     decided = {name: getattr(record.decision or record.outcome, name, None) for name in _DECISION_FIELDS}
@@ -135,7 +226,7 @@ def _check_id(decision_id: str, field: str) -> None:
         raise Problem(400, "bad_request", f"{field}: expected a UUIDv7, lower case, with hyphens", field) from None
 
 
-def _idempotency(request: Request, body: Feedback) -> Idempotency | None:
+def _idempotency(request: Request, body: msgspec.Struct) -> Idempotency | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -153,6 +244,12 @@ def _problems() -> Iterator[None]:
     except UnknownDecision as error:
         fault = f"decision_id: no decision {error}, and it is too old to be still on its way"
         raise Problem(404, "unknown_decision", fault, "decision_id") from None
+    except UnknownCall:
+        fault = "call_id: no decision on such a call; one that was just made may be known in a moment"
+        raise Problem(404, "unknown_call", fault, "call_id") from None
+    except AmbiguousCall:
+        fault = "call_id: several decisions on calls of that id; give the decision_id"
+        raise Problem(409, "ambiguous_call", fault, "call_id") from None
     except KeyReused:
         fault = "Idempotency-Key: it came before, with another body"
         raise Problem(409, "key_reused", fault, "Idempotency-Key") from None

@@ -1,14 +1,41 @@
-"""Statements about calibrations, and about the traffic that they are made on."""
+"""Calibrations as they are stored, statements about them, and the traffic that they are made on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 from sqlalchemy import Connection, insert, select
 
 from feedback.records import LoggedPrompt, StoredCalibration
 from feedback.schema import CalibrationRow, DecisionRow
+from scorer.calibration import Calibration
+from scorer.routers.base import Prompts, Router
+
+TRAFFIC = "logged traffic"  # the sample's name
+LEAST_TRAFFIC = 100  # prompts; fewer say little about a share
+
+
+def stored(router: Router, ladder: Sequence[str], fitted: Calibration) -> StoredCalibration:
+    """What a version's scores mean on a ladder of known names, to be stored."""
+    lowest = fitted.lowest.astype("<f4").tobytes()
+    return StoredCalibration(
+        router=router.name, version=router.version, ladder=tuple(ladder), sample=fitted.sample, lowest=lowest
+    )
+
+
+def restored(kept: StoredCalibration) -> Calibration:
+    """The calibration that was stored."""
+    return Calibration(kept.sample, np.frombuffer(kept.lowest, "<f4").astype(np.float64))
+
+
+def prompts(logged: Sequence[LoggedPrompt]) -> Prompts:
+    """Logged prompts, at least one, to be scored again; their texts are hashes."""
+    embeddings, features = (
+        np.array([np.frombuffer(getattr(one, name), "<f4") for one in logged]) for name in ("embedding", "features")
+    )
+    return Prompts([one.text_hash for one in logged], embeddings, features)
 
 
 def traffic(encoder_id: str, limit: int, connection: Connection) -> list[LoggedPrompt]:
@@ -21,6 +48,13 @@ def traffic(encoder_id: str, limit: int, connection: Connection) -> list[LoggedP
         .limit(limit)
     )
     return [LoggedPrompt(*row) for row in connection.execute(query)]
+
+
+def texts(limit: int, connection: Connection) -> list[str]:
+    """The newest routed prompts whose text was kept, newest first."""
+    kept = DecisionRow.__table__.c
+    query = select(kept.text).where(kept.text.is_not(None)).order_by(kept.created_at.desc()).limit(limit)
+    return list(connection.execute(query).scalars())
 
 
 def add(calibration: StoredCalibration, connection: Connection) -> None:

@@ -55,7 +55,7 @@ def due(trigger: CronTrigger, now: datetime) -> datetime | None:
     return None
 
 
-def start(trigger: CronTrigger, work: Callable[[datetime], Awaitable[None]]) -> AsyncIOScheduler:
+def start(trigger: CronTrigger, work: Callable[[datetime], Awaitable[object]]) -> AsyncIOScheduler:
     """Calls `work` with each time that comes; one call at a time. Needs a running event loop; `shutdown()` ends it."""
 
     async def job() -> None:

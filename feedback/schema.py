@@ -12,6 +12,9 @@ from sqlalchemy.types import TypeDecorator
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _Id = String(36)
 
+# Outcomes that speak against an answer; a query that says the same is answered from an index.
+FAULTY = "disconnected OR finish_reason = 'length' OR status = 'failure'"
+
 
 class Text(TypeDecorator[str]):
     """Text that every database takes: NUL and lone surrogates, which PostgreSQL refuses, become U+FFFD."""
@@ -41,6 +44,8 @@ class Base(DeclarativeBase):
         bytes: LargeBinary(),
         dict[str, float]: JSON(none_as_null=True),
         dict[str, bool | int]: JSON(none_as_null=True),
+        dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
         dict[str, str]: JSON(none_as_null=True),
     }
 
@@ -76,6 +81,8 @@ class DecisionRow(Base):
     features: Mapped[bytes | None]
     expired_at: Mapped[float | None]  # when it was given up for want of an outcome
 
+    __table_args__ = (Index("ix_decisions_again", "text_hash", "created_at"),)  # who asked the same again
+
 
 class OutcomeRow(Base):
     """What the gateway saw of one decision, reports merged. No foreign key: it may come first or alone."""
@@ -95,13 +102,23 @@ class OutcomeRow(Base):
     disconnected: Mapped[bool | None]
     cache_hit: Mapped[bool | None]
     error: Mapped[str | None]
-    call_id: Mapped[str | None]
+    call_id: Mapped[str | None] = mapped_column(index=True)
     call_type: Mapped[str | None]
     requested: Mapped[str | None]
     session_id: Mapped[str | None]
     user: Mapped[str | None]
     reason: Mapped[str | None]
     reported_at: Mapped[float]
+    finish_reason: Mapped[str | None]  # OpenAI's words: stop, length, tool_calls, content_filter
+
+    __table_args__ = (
+        Index(
+            "ix_outcomes_faulty",
+            "decision_id",
+            sqlite_where=text(FAULTY),
+            postgresql_where=text(FAULTY),
+        ),
+    )
 
 
 class RatingRow(Base):
@@ -118,6 +135,7 @@ class RatingRow(Base):
     comment: Mapped[str | None]
     created_at: Mapped[float]
     superseded_at: Mapped[float | None]  # null: current
+    tags: Mapped[list[str] | None]
 
     __table_args__ = (
         Index(
@@ -129,6 +147,31 @@ class RatingRow(Base):
             sqlite_where=text("superseded_at IS NULL"),
             postgresql_where=text("superseded_at IS NULL"),
         ),
+    )
+
+
+class ComparisonRow(Base):
+    """One person's or judge's preference between two models' answers to one prompt: a decision's, or one of its own."""
+
+    __tablename__ = "comparisons"
+
+    comparison_id: Mapped[str] = mapped_column(_Id, primary_key=True)  # UUIDv7
+    decision_id: Mapped[str | None] = mapped_column(_Id)  # whose prompt it is; then the five below are null
+    text_hash: Mapped[str | None]
+    text: Mapped[str | None]
+    encoder_id: Mapped[str | None]
+    embedding: Mapped[bytes | None]
+    features: Mapped[bytes | None]
+    model_a: Mapped[str]
+    model_b: Mapped[str]
+    winner: Mapped[str]  # model_a, model_b or tie
+    source: Mapped[str]
+    user: Mapped[str]  # '' is anonymous
+    created_at: Mapped[float]
+
+    __table_args__ = (
+        Index("ix_comparisons_created_at", "created_at", "comparison_id"),
+        Index("ix_comparisons_decision_id", "decision_id"),
     )
 
 
@@ -157,3 +200,90 @@ class CalibrationRow(Base):
     created_at: Mapped[float]
 
     __table_args__ = (Index("ix_calibrations_version", "router", "version", "ladder", "created_at"),)
+
+
+class ActivationRow(Base):
+    """One change of a router's active version; the highest number counts, the others are its history."""
+
+    __tablename__ = "activations"
+
+    router: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # from 1, without gaps
+    version: Mapped[str]
+    directory: Mapped[str]  # of the artifact
+    previous: Mapped[str | None]  # the version before; null: the configured artifact
+    changed_at: Mapped[float]
+    changed_by: Mapped[str]
+
+
+class RunRow(Base):
+    """One run of a scheduled job: its lock while it runs, its record afterwards."""
+
+    __tablename__ = "runs"
+
+    run_id: Mapped[str] = mapped_column(_Id, primary_key=True)  # UUIDv7; another one after each takeover
+    job: Mapped[str]
+    scheduled_for: Mapped[float]
+    holder: Mapped[str]
+    attempt: Mapped[int]  # from 1; each takeover is one more
+    started_at: Mapped[float]
+    heartbeat_at: Mapped[float]
+    finished_at: Mapped[float | None]
+    status: Mapped[str]
+    verdict: Mapped[str | None]
+    record: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (
+        Index("uq_runs_scheduled", "job", "scheduled_for", unique=True),
+        Index(
+            "uq_runs_running",
+            "job",
+            unique=True,
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )
+
+
+class JudgementRow(Base):
+    """An answer that was drawn for the judge. Texts are there only while it waits; what came of it stays."""
+
+    __tablename__ = "judgements"
+
+    decision_id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    created_at: Mapped[float]
+    model_a: Mapped[str]  # that served
+    model_b: Mapped[str]  # that it is compared with
+    messages: Mapped[str | None]  # JSON: the conversation
+    answer_a: Mapped[str | None]
+    answer_b: Mapped[str | None]
+    forward: Mapped[str | None]  # the verdict with a's answer shown first: model_a, model_b or tie
+    backward: Mapped[str | None]  # and with b's
+    attempts: Mapped[int]
+    due_at: Mapped[float]  # when to try; while it is claimed, when the claim expires
+    claim: Mapped[str | None] = mapped_column(_Id)  # the right to it of whoever judges it
+    finished_at: Mapped[float | None]
+    status: Mapped[str]  # waiting, judged, or why it was given up
+
+    __table_args__ = (
+        Index(
+            "ix_judgements_waiting",
+            "due_at",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+        Index("ix_judgements_finished_at", "finished_at"),
+    )
+
+
+class JudgeCallRow(Base):
+    """One call that judging took. Without a cost, which comes with the reply, the estimate counts."""
+
+    __tablename__ = "judge_calls"
+
+    call_id: Mapped[str] = mapped_column(_Id, primary_key=True)  # UUIDv7
+    decision_id: Mapped[str] = mapped_column(_Id)
+    model: Mapped[str]
+    started_at: Mapped[float] = mapped_column(index=True)
+    estimate: Mapped[float]  # US dollars, at most
+    cost: Mapped[float | None]  # US dollars

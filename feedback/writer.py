@@ -62,6 +62,10 @@ class DecisionWriter:
         """The decision, while it is not yet known to be written."""
         return self._queue.get(decision_id)
 
+    def called(self, call_id: str) -> list[str]:
+        """The ids of decisions on a LiteLLM call, while they are not yet known to be written."""
+        return [one.decision_id for one in self._queue.values() if one.call_id == call_id]
+
     async def flush(self) -> None:
         """Returns when everything put so far is written or dropped; waits as long as the database is away."""
         target = self._accepted

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 PROTOCOL = 1
 
-_CLIENT_FAULTS = ("bad_name", "unknown_router")
+_CLIENT_FAULTS = ("bad_name", "unknown_router", "not_calibrated")
 _DELIVERY_S = 5.0
 _LARGEST_ANSWER = 1 << 20  # bytes
 

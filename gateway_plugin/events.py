@@ -5,7 +5,16 @@ from datetime import datetime
 
 Event = Mapping[str, object]
 
+_REASONS = {  # of other endpoints, in the words of chat's finish_reason
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+}
+
 _NONE: Event = {}
+_LONGEST_REASON = 100
 
 
 def buckets(kwargs: Event) -> tuple[object, object]:
@@ -35,6 +44,22 @@ def success(kwargs: Event, start: object, end: object) -> dict[str, object]:
         "disconnected": any(place.get("client_disconnected") is True for place in places),
         "cache_hit": cache_hit,
     }
+
+
+def finish_reason(response: object) -> str | None:
+    """Why the answer ended: stop, length, tool_calls, content_filter; None where it does not say.
+
+    Chat and completions say it of their first choice, /v1/messages as stop_reason, /v1/responses only when they stop
+    early; the last event of a stream of these holds the response.
+    """
+    answer = _part(response, "response") or response
+    choices = _part(answer, "choices")
+    said = (
+        _part(choices[0] if isinstance(choices, list) and choices else None, "finish_reason")
+        or _part(answer, "stop_reason")
+        or _part(_part(answer, "incomplete_details"), "reason")
+    )
+    return _REASONS.get(said, said)[:_LONGEST_REASON] if isinstance(said, str) else None
 
 
 def error(exception: object) -> str:
@@ -72,6 +97,11 @@ def _milliseconds(start: object, end: object) -> float | None:
     if not isinstance(start, datetime) or not isinstance(end, datetime):
         return None
     return round((end - start).total_seconds() * 1000, 3)
+
+
+def _part(value: object, name: str) -> object:
+    """Of a mapping or an object."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 def _mapping(value: object) -> Event:

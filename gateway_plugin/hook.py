@@ -17,7 +17,7 @@ import litellm
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
-from gateway_plugin import events, ids, names, prompt, proxy, request, routing, settings
+from gateway_plugin import events, ids, names, prompt, proxy, request, routing, samples, settings
 from gateway_plugin.client import Client, Refused, Unavailable
 from gateway_plugin.ladder import Learned
 from gateway_plugin.outcomes import Outcome, Outcomes
@@ -126,6 +126,8 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
         if found:
             seen = events.success(kwargs, start_time, end_time)
             seen["served"] = self._real_name(seen["served"])
+            seen["finish_reason"] = events.finish_reason(response_obj)
+            seen["sample"] = _sample(found, response_obj)
             self._report(found, "success", seen)
 
     async def async_log_failure_event(
@@ -194,6 +196,8 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
             now.learned.expire()
             raise Unavailable("bad answer: not a candidate")
         found.decide(answer, str(model), candidates)
+        if answer.get("sample_answer") is True:
+            found.sample = samples.conversation(data)
 
     async def _fallback(self, key: Any, candidates: list[str]) -> str | None:
         """The configured model if it can be had, else the strongest candidate; None: the virtual group."""
@@ -243,6 +247,12 @@ def _question(found: Routing, asked: prompt.Prompt, candidates: list[str]) -> di
         "call_id": found.call_id,
     }
     return {name: value for name, value in question.items() if value is not None}
+
+
+def _sample(found: Routing, response: object) -> dict[str, object] | None:
+    """What the daemon's judge asked for, if it can be had."""
+    answer = samples.answer(response) if found.sample else None
+    return {"messages": found.sample, "answer": answer} if answer else None
 
 
 def _kept(data: dict[str, Any], found: Routing, key: Any) -> dict[str, Any]:

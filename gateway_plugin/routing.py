@@ -27,6 +27,7 @@ class Routing:
     threshold: float | None = None
     reason: str = ""
     error: str | None = None  # of the last attempt at a provider that failed
+    sample: list[dict[str, str]] | None = None  # the conversation, where the daemon wants the answer for its judge
     reported: bool = False
     created_at: float = field(default_factory=time.time)  # Unix seconds
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scorer.config import Config
+from scorer.decisions import Decision
 from scorer.routing import Label, RouteRequest, Routing
 from scorer.scoring import Hosted, Job, Scoring
 from scorer.web import JSON, Endpoint, Problem, decode, read_body
@@ -35,6 +36,7 @@ class RouteAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     explored: bool
     reason: str
     quality: dict[str, float] | None = None
+    sample_answer: bool = False  # the outcome should bring the answer, for the judge
 
 
 class ScoreRequest(msgspec.Struct, frozen=True):
@@ -62,10 +64,11 @@ class RungAnswer(msgspec.Struct, frozen=True):
 
 
 class RouterAnswer(msgspec.Struct, frozen=True):
-    """A router that is hosted; `thresholds` of common shares of traffic to the strongest model, such as p30."""
+    """A router that is hosted; `thresholds` of common shares of traffic to the strongest model, such as p30: none
+    while it is not calibrated."""
 
     version: str
-    calibrated_on: str
+    calibrated_on: str | None
     thresholds: dict[str, float]
 
 
@@ -88,20 +91,26 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def endpoints(
-    config: Config, scoring: Scoring, routing: Routing, ready: Callable[[], Awaitable[None]]
+    config: Config,
+    scoring: Scoring,
+    routing: Routing,
+    ready: Callable[[], Awaitable[None]],
+    judged: Callable[[Decision], bool] = lambda _: False,
 ) -> list[Endpoint]:
-    """The scoring endpoints as data. `ready` raises while a dependency is away."""
+    """The scoring endpoints as data. `ready` raises while a dependency is away; `judged` says whose answer is asked
+    for."""
 
     async def route(request: Request) -> Response:
         body = decode(await read_body(request, config.limits.body_bytes), RouteRequest)
         decision = await routing.decide(body)
-        return JSON(msgspec.convert(decision, RouteAnswer, from_attributes=True))
+        answer = msgspec.convert(decision, RouteAnswer, from_attributes=True)
+        return JSON(msgspec.structs.replace(answer, sample_answer=judged(decision)))
 
     async def score(request: Request) -> Response:
         body = decode(await read_body(request, config.limits.body_bytes), ScoreRequest)
         name = routing.ask(body.router if body.router.startswith("router") else f"router-{body.router}").router
         pair = _pair(config, scoring, name, body)
-        jobs = [Job(name, tuple(pair.values()), text) for text in body.prompts]
+        jobs = [Job(name, text, tuple(pair.values())) for text in body.prompts]
         scored = await asyncio.gather(*(routing.score(job) for job in jobs))
         version = scored[0].hosted.router.version if scored else scoring.hosted[name].router.version
         win_rates = [dict(zip(pair, one.win_rates, strict=True)) for one in scored]
@@ -163,13 +172,15 @@ def describe(config: Config, scoring: Scoring) -> RoutersAnswer:
 
 
 def _hosted(hosted: Hosted) -> RouterAnswer:
+    if hosted.calibration is None:
+        return RouterAnswer(hosted.router.version, None, {})
     thresholds = {f"p{share * 100:g}": hosted.calibration.threshold(share) for share in _REPORTED_SHARES}
     return RouterAnswer(hosted.router.version, hosted.calibration.sample, thresholds)
 
 
 def _pair(config: Config, scoring: Scoring, router: str, body: ScoreRequest) -> dict[str, str]:
     """Models to score, strongest first, each with the name that the router knows. Raises Problem 400."""
-    known_as = dict(zip(config.models, config.known_as, strict=True))
+    known_as = dict(zip(config.models, scoring.hosted[router].ladder, strict=True))
     if body.strong is None and body.weak is None:
         return known_as
     pair = {}

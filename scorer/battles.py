@@ -46,6 +46,29 @@ class Battles:
         return tuple(np.unique(np.concatenate([self.model_a, self.model_b])).tolist())
 
     @property
+    def summary(self) -> str:
+        """How many of what, in a line."""
+        said = f"{len(self)} battles on {len(self.prompts)} prompts between {len(self.players)} players"
+        repeated = self.repeated
+        return f"{said}; {repeated} say the same as another and count as votes of their own" if repeated else said
+
+    @property
+    def repeated(self) -> int:
+        """How many rows equal an earlier one. They are kept: two people may well agree."""
+        codes = [np.unique(column, return_inverse=True)[1] for column in (self.model_a, self.model_b, self.source)]
+        rows = np.stack([self.prompt, *codes, self.outcome, self.weight], axis=1)
+        return len(rows) - len(np.unique(rows, axis=0))
+
+    @property
+    def settled(self) -> bool:
+        """Whether any two players' battles all end alike: then prompts make no difference, and teach nothing."""
+        swapped = self.model_a > self.model_b
+        first, second = np.where(swapped, self.model_b, self.model_a), np.where(swapped, self.model_a, self.model_b)
+        pair = np.unique(np.stack([first, second]), axis=1, return_inverse=True)[1].reshape(-1)
+        outcome = np.where(swapped, 1 - self.outcome, self.outcome)
+        return len(np.unique(np.stack([pair, outcome]), axis=1).T) == len(np.unique(pair))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the content."""
         digest = hashlib.sha256()
@@ -124,8 +147,12 @@ def concatenate(parts: Iterable[Battles]) -> Battles:
 
 
 def read(paths: Iterable[Path]) -> Battles:
-    """The battles of JSONL and Parquet files, by suffix. Raises DataError."""
-    return concatenate(_read_parquet(path) if _is_parquet(path) else _read_jsonl(path) for path in map(Path, paths))
+    """The battles of JSONL and Parquet files, by suffix; not twice the same. Raises DataError."""
+    files = [Path(path) for path in paths]
+    for place, file in enumerate(files):
+        if file.resolve() in [earlier.resolve() for earlier in files[:place]]:
+            raise DataError(f"{file}: given twice; to have it count twice, say so in `weight`")
+    return concatenate(_read_parquet(path) if _is_parquet(path) else _read_jsonl(path) for path in files)
 
 
 def write(path: Path, battles: Battles) -> None:

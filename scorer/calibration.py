@@ -6,7 +6,7 @@ Raw win rates mean different things on different routers, ladders and versions; 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scorer import artifacts
-from scorer.routers.base import Prompts, Router
+from scorer.routers.base import Encodes, Prompts, ReadsText, Router, spread
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-SAMPLE = "calibration"  # the shipped sample's directory in there, and what its artifact says it is for
+SAMPLE = "calibration"  # the directory of an encoder's sample in there, and what its artifact says it is for
+
+_BLOCK = 64  # prompts between two reports
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,30 @@ def _beta_binomial(trials: int, a: float, b: float) -> NDArray[np.float64]:
     return probabilities
 
 
-def calibrate(router: Router, ladder: tuple[str, ...], sample: str, prompts: Prompts) -> Calibration:
+def calibrate(
+    router: Router,
+    ladder: tuple[str, ...],
+    sample: str,
+    prompts: Prompts,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Calibration:
     """Of a router on a ladder of known names, strongest first."""
-    return Calibration(sample, lowest(router.score(prompts, ladder).win_rates))
+    parts = [np.zeros(0)]
+    for start in range(0, len(prompts), _BLOCK):
+        parts.append(lowest(router.score(prompts[start : start + _BLOCK], ladder).win_rates))
+        progress(min(start + _BLOCK, len(prompts)), len(prompts))
+    return Calibration(sample, np.concatenate(parts))
+
+
+def as_shipped(router: Router, ladder: tuple[str, ...], encoder: Encodes) -> Calibration | None:
+    """Until there is traffic: on the sample in the package, of which there are vectors for routers that read those, and
+    of those that read texts the win rates in their artifacts. None where one has none."""
+    if not isinstance(router, ReadsText):
+        return calibrate(router, ladder, *shipped_sample(encoder.name, encoder.id))
+    if router.sample is None:
+        return None
+    name, win_rates = router.sample
+    return Calibration(name, lowest(spread(win_rates.astype(np.float64), len(ladder))))
 
 
 def save_sample(directory: Path, encoder_id: str, features: Sequence[str], prompts: Prompts, name: str) -> Path:
@@ -108,6 +131,6 @@ def load_sample(directory: Path, encoder_id: str | None) -> tuple[str, Prompts]:
     return manifest.version, Prompts(texts, embeddings, tensors["features"].astype(np.float32))
 
 
-def shipped_sample(encoder_id: str | None) -> tuple[str, Prompts]:
-    """The sample in the package."""
-    return load_sample(PRETRAINED / SAMPLE, encoder_id)
+def shipped_sample(encoder: str, encoder_id: str | None) -> tuple[str, Prompts]:
+    """The sample in the package, as the encoder of that name and id reads it."""
+    return load_sample(PRETRAINED / encoder / SAMPLE, encoder_id)

@@ -6,6 +6,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -14,7 +15,12 @@ from gateway_plugin import names
 
 _ENVIRONMENT = "os.environ/"  # LiteLLM's way to write "from the environment"
 
+ENCODERS = ("minilm", "static")
+
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Key = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]+$")]
+Dollars = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class ConfigError(Exception):
@@ -31,20 +37,39 @@ class Rung(_Section, frozen=True):
     model: Name  # a LiteLLM model group
     like: Name | None = None  # the model that the routers know, where this one's name is new to them
 
-    @property
-    def known_as(self) -> str:
-        return self.like or self.model
+
+def _check_url(url: str) -> None:
+    """Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # or ValueError: no port
+        raise ValueError(f"{url!r} is no http:// or https:// address")
+
+
+class EmbeddingsConfig(_Section, frozen=True):
+    """An OpenAI-compatible endpoint, for RouteLLM checkpoints that read prompts through one (docs/routellm.md)."""
+
+    url: str = "https://api.openai.com/v1"  # /embeddings is appended
+    model: Name = "text-embedding-3-small"
+    key: Key | None = None
+    timeout_ms: Annotated[int, msgspec.Meta(ge=10, le=600_000)] = 250  # of a call with its retries; below the plugin's
+
+    def __post_init__(self) -> None:
+        _check_url(self.url)
 
 
 class RouterConfig(_Section, frozen=True):
     """Where a router's artifact lies: `pretrained` (shipped with the package) or a directory."""
 
     artifact: str = "pretrained"
+    embeddings: EmbeddingsConfig | None = None  # for RouteLLM's mf and sw
+    tokenizer: Path | None = None  # the directory of RouteLLM's causal LLM's, which is not published with it
 
 
 class EncoderConfig(_Section, frozen=True):
-    """The exported encoder; without a directory, the cached one that the routers were fitted with."""
+    """What prompts are read through; its name alone will do. Without a directory: `static` as it ships, and of the
+    exported sentence encoders in the cache the one that the routers were fitted with."""
 
+    name: str = "minilm"
     directory: Path | None = None
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
 
@@ -53,9 +78,45 @@ class Limits(_Section, frozen=True):
     """What protects the daemon from its callers."""
 
     body_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 16 * 2**20
-    queue: Annotated[int, msgspec.Meta(ge=1)] = 1024  # requests waiting to be scored; beyond it 503
+    queue: Annotated[int, msgspec.Meta(ge=1)] = 1024  # requests waiting for one router; beyond it 503
     batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
     unwritten: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # decisions waiting to be written
+
+
+class Signals(_Section, frozen=True):
+    """What an implicit signal against an answer weighs, beside a person's rating, which weighs 1; 0: it is ignored."""
+
+    regenerated: Weight = 0.3  # the same was asked again within a minute of the answer
+    disconnected: Weight = 0.1  # the client left before the end
+    length: Weight = 0.1  # the answer was cut at the token limit
+    error: Weight = 0.2  # the provider failed
+
+
+class Retrain(_Section, frozen=True):
+    """When routers are refitted from what was logged, and how ratings count."""
+
+    cron: str | None = "0 3 * * *"  # minute hour day month weekday; null: by `routerd retrain` alone
+    timezone: str = "UTC"
+    held_out: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.2  # of the ratings, the newest, to compare versions on
+    half_life_days: Annotated[float, msgspec.Meta(gt=0)] | None = None  # a rating this old counts half
+    most_per_user: Annotated[float, msgspec.Meta(gt=0)] | None = None  # what all ratings of one user count together
+    sources: dict[str, Weight] = {}  # what a rating from this source counts; 1 unless told
+
+
+class JudgeConfig(_Section, frozen=True):
+    """Who judges a share of the traffic, and for how much (docs/judge.md)."""
+
+    model: Name  # a model group of the endpoint
+    daily_dollars: Dollars  # at most, from midnight to midnight UTC
+    prices: dict[str, tuple[Dollars, Dollars]]  # dollars a million tokens in and out: the judge's, and the ladder's
+    share: Weight = 0.01  # of the traffic
+    url: str = "http://127.0.0.1:4000/v1"  # /chat/completions is appended: the proxy's own
+    key: Key | None = None
+    answer_tokens: Annotated[int, msgspec.Meta(ge=1)] = 2048  # most of the second answer
+    timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 120  # of one call
+
+    def __post_init__(self) -> None:
+        _check_url(self.url)
 
 
 class Config(_Section, frozen=True):
@@ -76,6 +137,9 @@ class Config(_Section, frozen=True):
     )
     encoder: EncoderConfig = EncoderConfig()
     limits: Limits = Limits()
+    signals: Signals = Signals()
+    retrain: Retrain = Retrain()
+    judge: JudgeConfig | None = None
 
     @property
     def database_url(self) -> str:
@@ -95,9 +159,9 @@ class Config(_Section, frozen=True):
         return tuple(rung.model for rung in self.ladder)
 
     @property
-    def known_as(self) -> tuple[str, ...]:
-        """The names the routers know them by, in the same order."""
-        return tuple(rung.known_as for rung in self.ladder)
+    def like(self) -> dict[str, str]:
+        """The stand-ins of the models that have one."""
+        return {rung.model: rung.like for rung in self.ladder if rung.like}
 
 
 def load(path: Path) -> Config:
@@ -113,11 +177,32 @@ def load(path: Path) -> Config:
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{path}:{where} {getattr(error, 'problem', None) or 'not YAML'}") from None
     try:
-        config = msgspec.convert(_resolve(content), Config, dec_hook=_path)
+        config = msgspec.convert(_expand(_resolve(content)), Config, dec_hook=_path)
         _check(config)
     except (msgspec.ValidationError, ConfigError) as error:
         raise ConfigError(f"{path}: {_located(str(error))}") from None
     return config
+
+
+def embeddings_of_environment() -> EmbeddingsConfig | None:
+    """What OPENAI_BASE_URL and OPENAI_API_KEY name, with time enough for many prompts at once. Raises ConfigError."""
+    named = {"url": os.environ.get("OPENAI_BASE_URL"), "key": os.environ.get("OPENAI_API_KEY")}
+    given = {field: value for field, value in named.items() if value}
+    try:
+        return msgspec.convert({**given, "timeout_ms": 60_000}, EmbeddingsConfig) if given else None
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"OPENAI_BASE_URL, OPENAI_API_KEY: {_located(str(error))}") from None
+
+
+def unhurried(config: Config) -> Config:
+    """With a minute for a call to an embeddings endpoint: for commands, which no request waits for."""
+    routers = {
+        name: msgspec.structs.replace(router, embeddings=msgspec.structs.replace(router.embeddings, timeout_ms=60_000))
+        if router.embeddings
+        else router
+        for name, router in config.routers.items()
+    }
+    return msgspec.structs.replace(config, routers=routers)
 
 
 def _resolve(value: object) -> object:
@@ -132,6 +217,13 @@ def _resolve(value: object) -> object:
             raise ConfigError(f"{value}: the environment has no {name}")
         return os.environ[name]
     return value
+
+
+def _expand(content: object) -> object:
+    """`encoder: static` in full."""
+    if isinstance(content, dict) and isinstance(name := content.get("encoder"), str):
+        return {**content, "encoder": {"name": name}}
+    return content
 
 
 def _path(kind: type, value: object) -> object:
@@ -151,7 +243,17 @@ def _located(message: str) -> str:
 
 
 def _keys(path: str) -> tuple[str, ...]:
-    section = {"ladder": Rung, "routers": RouterConfig, "encoder": EncoderConfig, "limits": Limits}
+    if path.endswith("embeddings"):
+        return EmbeddingsConfig.__struct_fields__
+    section = {
+        "ladder": Rung,
+        "routers": RouterConfig,
+        "encoder": EncoderConfig,
+        "limits": Limits,
+        "signals": Signals,
+        "retrain": Retrain,
+        "judge": JudgeConfig,
+    }
     return section.get(path.split(".")[0].split("[")[0], Config).__struct_fields__
 
 
@@ -163,11 +265,23 @@ def _check(config: Config) -> None:
             raise ConfigError(f"ladder: {model!r} appears twice")
         if names.is_virtual(model):
             raise ConfigError(f"ladder: {model!r} is a virtual model; name what it should be routed to")
+    if config.encoder.name not in ENCODERS:
+        raise ConfigError(f"encoder: no encoder {config.encoder.name!r}; accepted: {', '.join(ENCODERS)}")
     for router in config.routers:
         if router not in names.ROUTERS:
             raise ConfigError(f"routers.{router}: no such router; accepted: {', '.join(names.ROUTERS)}")
+    if config.judge:
+        _check_judge(config, config.judge)
     _check_default(config)
     _check_listen(config)
+
+
+def _check_judge(config: Config, judge: JudgeConfig) -> None:
+    if names.is_virtual(judge.model):
+        raise ConfigError(f"judge.model: {judge.model!r} is a virtual model, and routed; name a model")
+    for model in (judge.model, *config.models):
+        if model not in judge.prices:
+            raise ConfigError(f"judge.prices: no price of {model!r}; the daily cap needs it: [dollars in, dollars out]")
 
 
 def _check_default(config: Config) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
-import numpy as np
+from apscheduler.triggers.cron import CronTrigger
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,60 +19,72 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import feedback.api
+import feedback.judge
 import scorer.api
+from feedback import schedule
 from feedback.database import Unavailable
-from feedback.migrations import migrate
 from feedback.plugins import Plugins
 from feedback.store import Store
 from feedback.writer import DecisionWriter
-from scorer import artifacts, calibration, catalogue, encoder, openapi
+from gateway_plugin import names
+from scorer import hosting, openapi
 from scorer.auth import BearerToken
 from scorer.batching import Batcher
-from scorer.calibration import Calibration
 from scorer.config import Config, ConfigError
-from scorer.encoder import Encoder
-from scorer.routers.base import UnknownModel
 from scorer.routing import Routing
-from scorer.scoring import Hosted, Scoring
+from scorer.scoring import Scoring, uncalibrated
 from scorer.web import JSON, Problem, answer_failure, answer_problem
 
 _HOUSEKEEPING_SECONDS = 60.0
-_POLL_SECONDS = 10.0  # after which a replica follows what another process published
+_JUDGE_SECONDS = 10.0  # after which the judge looks for answers that wait for it
+_POLL_SECONDS = 5.0  # after which a replica follows what another process published
 
 _log = logging.getLogger(__name__)
 
 
-def build(config: Config) -> Starlette:
+def build(config: Config, retrain: Sequence[str] = ()) -> Starlette:
     """Loads everything that serves, so that a fault shows before the port opens, and puts it together.
 
+    retrain: the command that makes a nightly run, in a process of its own; without one there are none.
     Raises ConfigError, EncoderError, ArtifactError or StoreError.
     """
-    scoring = load_scoring(config)
-    store = open_store(config)
+    nights = _nights(config) if retrain else None
+    scoring = hosting.load_scoring(config)
+    store = hosting.open_store(config)
+    _at_once(hosting.follow(config, store, scoring))
+    _check_calibrated(config, scoring)
     writer = DecisionWriter(store, config.limits.unwritten)
-    batcher = Batcher(scoring.score, capacity=config.limits.queue, largest=config.limits.batch)
-    routing = Routing(config, scoring.encoder.id, batcher, writer.put, store.find_decision)
+    limits = config.limits
+    batchers = {name: Batcher(scoring.score, capacity=limits.queue, largest=limits.batch) for name in scoring.hosted}
+    routing = Routing(config, scoring.encoder.id, batchers, writer.put, store.find_decision)
+    judge = feedback.judge.create(config, store)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         work = (
-            batcher.run(),
-            _regularly(_POLL_SECONDS, partial(follow_calibrations, config, store, scoring)),
+            *(batcher.run() for batcher in batchers.values()),
+            _regularly(_POLL_SECONDS, partial(hosting.follow, config, store, scoring)),
             _regularly(_HOUSEKEEPING_SECONDS, partial(_keep_house, config, store)),
+            *([_regularly(_JUDGE_SECONDS, judge.work)] if judge else []),
         )
         tasks = [asyncio.create_task(one) for one in work]
+        clock = schedule.start(nights, partial(schedule.run_process, retrain)) if nights else None
         try:
             yield
         finally:
+            if clock:
+                clock.shutdown(wait=False)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if judge:
+                await judge.close()
             await writer.close()
             await store.close()
 
     endpoints = [
-        *scorer.api.endpoints(config, scoring, routing, store.ping),
-        *feedback.api.endpoints(store, writer, Plugins()),
+        *scorer.api.endpoints(config, scoring, routing, store.ping, judge.wants if judge else lambda _: False),
+        *feedback.api.endpoints(store, writer, Plugins(), routing.keep, judge.take if judge else None),
     ]
     described = openapi.document(endpoints)
     return Starlette(
@@ -86,53 +100,36 @@ def build(config: Config) -> Starlette:
     )
 
 
-def load_scoring(config: Config) -> Scoring:
-    """The encoder and the configured routers, calibrated on the shipped sample of prompts."""
-    loaded = _load_encoder(config)
-    sample, prompts = calibration.shipped_sample(loaded.id)
-    hosted = {}
-    for name, settings in config.routers.items():
-        router = catalogue.load(name, settings.artifact, loaded.id)
-        try:
-            hosted[name] = Hosted(router, calibration.calibrate(router, config.known_as, sample, prompts))
-        except UnknownModel as error:
-            raise ConfigError(f"ladder: {error}") from None
-    return Scoring(loaded, hosted)
+def _check_calibrated(config: Config, scoring: Scoring) -> None:
+    """A default that asks for a share needs its router to be calibrated: as shipped, or by command."""
+    default = names.parse(config.default)
+    if default.share is not None and default.router and scoring.hosted[default.router].calibration is None:
+        raise ConfigError(f"default: {config.default}: {uncalibrated(default.router)}")
 
 
-def open_store(config: Config) -> Store:
-    """The database, its schema brought up to date."""
+def _nights(config: Config) -> CronTrigger | None:
+    """When to retrain."""
+    if config.retrain.cron is None:
+        return None
     try:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"data_dir: {config.data_dir}: {error.strerror}") from None
-    migrate(config.database_url)
-    return Store(config.database_url)
+        return schedule.parse(config.retrain.cron, config.retrain.timezone)
+    except schedule.BadCron as error:
+        raise ConfigError(f"retrain.cron: {error}") from None
 
 
-def _load_encoder(config: Config) -> Encoder:
-    """The configured directory's encoder, else the cached one that the routers were fitted with."""
-    if config.encoder.directory:
-        return Encoder.load(config.encoder.directory, config.encoder.threads)
-    fitted = [catalogue.directory(name, settings.artifact) for name, settings in config.routers.items()]
-    artifact = next((path for path in fitted if path.is_dir()), calibration.PRETRAINED / calibration.SAMPLE)
-    wanted = artifacts.read_manifest(artifact).encoder_id
-    return Encoder.load(encoder.resolve(encoder_id=wanted), config.encoder.threads)
-
-
-async def follow_calibrations(config: Config, store: Store, scoring: Scoring) -> None:
-    """Takes over what was calibrated last for the versions that are hosted, here or by another replica."""
-    for name, hosted in list(scoring.hosted.items()):
-        stored = await store.calibration(name, hosted.router.version, config.known_as)
-        if stored:
-            lowest = np.frombuffer(stored.lowest, "<f4").astype(np.float64)
-            scoring.hosted[name] = Hosted(hosted.router, Calibration(stored.sample, lowest))
+def _at_once(work: Coroutine[Any, Any, None]) -> None:
+    """Before anything serves, in an event loop of its own, whether or not one runs in this thread."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 async def _keep_house(config: Config, store: Store) -> None:
-    """Gives up decisions that no outcome was reported for, and forgets old idempotency keys."""
+    """Gives up decisions that no outcome was reported for and answers that were never judged, and forgets old
+    idempotency keys."""
     if expired := await store.expire(config.outcome_minutes * 60):
         _log.info("%d decisions expired without an outcome", expired)
+    if unjudged := await store.tidy_judgements():
+        _log.warning("%d answers were given up unjudged", unjudged)
     await store.forget_keys()
 
 

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import NamedTuple
+
 import msgspec
+
+
+class KeptPrompt(NamedTuple):
+    """What is kept of a prompt, as the privacy setting has it; the fields are Decision's."""
+
+    text_hash: str
+    text: str | None
+    encoder_id: str | None
+    embedding: bytes | None
+    features: bytes | None
+
+
+def kept(keep: str, text: str, encoder_id: str, embedding: bytes, features: bytes) -> KeptPrompt:
+    """`keep` is text, embedding or hash."""
+    text_hash = hashlib.sha256(text.encode()).hexdigest()
+    if keep == "hash":
+        return KeptPrompt(text_hash, None, None, None, None)
+    return KeptPrompt(text_hash, text if keep == "text" else None, encoder_id, embedding, features)
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,7 @@
-"""Prompts to numbers: a sentence encoder run by ONNX Runtime, and the raw features beside it."""
+"""Prompts to numbers: a sentence encoder run by ONNX Runtime, and the raw features beside it.
+
+The static encoder (scorer.static) is the other one; both are read from a directory under an `encoder.json`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,7 +24,6 @@ from scorer.routers.base import Prompts
 RECIPE = 1  # raised by whatever changes an embedding: sanitising, the window's halves, pooling, normalisation
 CARD, MODEL, TOKENIZER = "encoder.json", "model.onnx", "tokenizer.json"
 
-_REMEDY = "run `routerd encoder export`"
 _LONGEST_WORD = 100  # characters; WordPiece reads a longer word as [UNK]
 # Runs of what BERT's normaliser calls whitespace: the controls that `\s` includes are dropped by it instead.
 _BLANKS = re.compile(r"[^\S\x0b\x0c\x1c-\x1f\x85]{2,}")
@@ -34,6 +36,9 @@ class EncoderError(Exception):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that an embedding depends on besides its text. Exported bytes are not part of it."""
 
+    form: ClassVar[int] = RECIPE
+    remedy: ClassVar[str] = "run `routerd encoder export`"
+
     weights: str  # SHA-256 of the source's model.safetensors
     tokenizer: str  # SHA-256 of its tokenizer.json
     pooling: Literal["mean"]
@@ -45,26 +50,52 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return digest(msgspec.json.encode(self, order="sorted"))
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AnyRecipe(Protocol):
+    """All that an embedding depends on, whatever the encoder: of `form`, the version that is read, and its remedy."""
+
+    form: ClassVar[int]
+    remedy: ClassVar[str]
+
+    @property
+    def version(self) -> int:
+        """The form that it was written in."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Its digest."""
+        ...
+
+
+R = TypeVar("R", bound=AnyRecipe)
+
+
+class Card(msgspec.Struct, Generic[R], frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The contents of encoder.json."""
 
     id: str
     source: str
     dimension: int
-    recipe: Recipe
+    recipe: R
     files: dict[str, str]  # name -> SHA-256
+    precision: Literal["fp32", "int8"] = "fp32"  # of the weights as written: no part of the recipe
 
 
 class Encoder:
     """A sentence encoder. Embeddings are the mean of the last layer's tokens, of unit length.
 
+    `name` is that of the shipped artifacts that go with it.
+
     Every text is a call of its own to ONNX Runtime, never a row of a batch: so its embedding is the same to
     the last bit whatever comes with it (in a batch, even of equal lengths, it is not), and nothing is padded.
     """
 
-    def __init__(self, card: Card, model: onnxruntime.InferenceSession, tokenizer: Tokenizer) -> None:
+    name = "minilm"
+
+    def __init__(self, card: Card[Recipe], model: onnxruntime.InferenceSession, tokenizer: Tokenizer) -> None:
         self.id = card.id
         self.dimension = card.dimension
+        self.precision = card.precision
         self._half = card.recipe.window // 2
         self._reach = self._half * (_LONGEST_WORD + 1)
         self._model = model
@@ -73,9 +104,9 @@ class Encoder:
     @classmethod
     def load(cls, directory: Path, threads: int | None = None) -> Encoder:
         """Reads and checks an exported encoder. `threads` work on one text; None: as many as there are cores."""
-        card = _read_card(directory)
-        model = _read(directory, MODEL, card.files)
-        tokenizer = _tokenizer(_read(directory, TOKENIZER, card.files))
+        card = read_card(directory, Recipe)
+        model = read_file(directory, MODEL, card)
+        tokenizer = read_tokenizer(directory, card)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are not ours alone
@@ -107,7 +138,7 @@ class Encoder:
         return head[: self._half] + tail[-self._half :]
 
     def _tokenize(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text.encode("utf-8", "ignore").decode()).ids
+        ids: list[int] = self._tokenizer.encode(readable(text)).ids
         return ids
 
     def _embed(self, ids: list[int]) -> NDArray[np.float32]:
@@ -125,11 +156,11 @@ def default_cache() -> Path:
 
 
 def resolve(cache: Path | None = None, encoder_id: str | None = None) -> Path:
-    """The directory of an exported encoder: the one with this id, or the only one there is."""
+    """The directory of an exported sentence encoder: the one with this id, or the only one there is."""
     cache = cache or default_cache()
-    found = sorted(card.parent for card in cache.glob(f"{encoder_id or '[!.]*'}/{CARD}"))
+    found = sorted(model.parent for model in cache.glob(f"{encoder_id or '[!.]*'}/{MODEL}"))
     if not found:
-        raise EncoderError(f"{cache}: no encoder{f' {encoder_id}' if encoder_id else ''}; {_REMEDY}")
+        raise EncoderError(f"{cache}: no encoder{f' {encoder_id}' if encoder_id else ''}; {Recipe.remedy}")
     if len(found) > 1:
         ids = ", ".join(directory.name for directory in found)
         raise EncoderError(f"{cache}: {len(found)} encoders; say which: {ids}")
@@ -141,33 +172,44 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _tokenizer(data: bytes) -> Tokenizer:
-    """A tokenizer without the padding and truncation that its file may ask for."""
-    tokenizer = Tokenizer.from_buffer(data)
+def readable(text: str) -> str:
+    """The text without lone surrogates, which no tokenizer takes."""
+    return text.encode("utf-8", "ignore").decode()
+
+
+def read_card(directory: Path, recipe: type[R]) -> Card[R]:
+    """The card of an encoder with a recipe of this type. Raises EncoderError."""
+    path = directory / CARD
+    try:
+        card: Card[R] = msgspec.json.decode(path.read_bytes(), type=Card[recipe])  # type: ignore[valid-type]
+    except (OSError, msgspec.MsgspecError) as error:
+        raise EncoderError(f"{path}: {getattr(error, 'strerror', None) or error}; {recipe.remedy}") from None
+    if card.recipe.version != recipe.form:
+        raise EncoderError(f"{path}: has recipe {card.recipe.version}, not {recipe.form}; {recipe.remedy}")
+    if card.id != card.recipe.id:
+        raise EncoderError(f"{path}: damaged, its id is not that of its recipe; {recipe.remedy}")
+    return card
+
+
+def read_tokenizer(directory: Path, card: Card[R]) -> Tokenizer:
+    """The encoder's tokenizer, `plain`. Raises EncoderError."""
+    return plain(Tokenizer.from_buffer(read_file(directory, TOKENIZER, card)))
+
+
+def plain(tokenizer: Tokenizer) -> Tokenizer:
+    """Without the padding and truncation that its file may ask for."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
 
 
-def _read_card(directory: Path) -> Card:
-    path = directory / CARD
-    try:
-        card = msgspec.json.decode(path.read_bytes(), type=Card)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise EncoderError(f"{path}: {getattr(error, 'strerror', None) or error}; {_REMEDY}") from None
-    if card.recipe.version != RECIPE:
-        raise EncoderError(f"{path}: has recipe {card.recipe.version}, not {RECIPE}; {_REMEDY}")
-    if card.id != card.recipe.id:
-        raise EncoderError(f"{path}: damaged, its id is not that of its recipe; {_REMEDY}")
-    return card
-
-
-def _read(directory: Path, name: str, files: dict[str, str]) -> bytes:
+def read_file(directory: Path, name: str, card: Card[R]) -> bytes:
+    """One of the files that the card vouches for. Raises EncoderError."""
     path = directory / name
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise EncoderError(f"{path}: {error.strerror}; {_REMEDY}") from None
-    if digest(data) != files.get(name):
-        raise EncoderError(f"{path}: damaged, its SHA-256 is not the recorded one; {_REMEDY}")
+        raise EncoderError(f"{path}: {error.strerror}; {card.recipe.remedy}") from None
+    if digest(data) != card.files.get(name):
+        raise EncoderError(f"{path}: damaged, its SHA-256 is not the recorded one; {card.recipe.remedy}")
     return data

@@ -8,16 +8,16 @@ import io
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from scorer import encoder
 from scorer.artifacts import sync
-from scorer.encoder import CARD, MODEL, TOKENIZER, Card, Encoder, EncoderError, Recipe
+from scorer.encoder import CARD, MODEL, TOKENIZER, AnyRecipe, Card, Encoder, EncoderError, Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -47,10 +47,10 @@ def export(source: str = SOURCE, cache: Path | None = None, window: int = 256) -
     model = find(source)
     recipe = _recipe(source, model, window)
     target = (cache or encoder.default_cache()) / recipe.id
-    if not _is_sound(target):
-        with _scratch(target.parent) as scratch:
-            _write(source, model, recipe, scratch)
-            _publish(scratch, target)
+    if not is_sound(target):
+        with scratch(target.parent) as folder:
+            _write(source, model, recipe, folder)
+            publish(folder, target, is_sound)
     return target
 
 
@@ -80,11 +80,11 @@ def _complete(source: str, model: Path) -> Path:
 
 
 def _download(source: str) -> Path:
-    _need("huggingface_hub")
+    need("huggingface_hub")
     from huggingface_hub import snapshot_download
 
     try:
-        with _quiet():
+        with quiet():
             return Path(snapshot_download(source, allow_patterns=list(PARTS)))
     except Exception as error:  # the client's own have no common base
         raise EncoderError(
@@ -94,52 +94,67 @@ def _download(source: str) -> Path:
 
 
 def _recipe(source: str, model: Path, window: int) -> Recipe:
-    weights = encoder.digest((model / WEIGHTS).read_bytes())
-    published = PUBLISHED.get(_package(source), weights)  # of the sources that we know
-    if weights != published:
-        raise EncoderError(f"{model / WEIGHTS}: its SHA-256 is {weights}, the published one {published}")
     try:
         positions = int(msgspec.json.decode((model / "config.json").read_bytes())["max_position_embeddings"])
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         raise EncoderError(f"{model / 'config.json'}: max_position_embeddings cannot be read") from None
     if window % 2 or not 16 <= window <= positions:
         raise EncoderError(f"encoder window {window}: even numbers from 16 to {positions} are accepted")
-    return Recipe(weights, encoder.digest((model / TOKENIZER).read_bytes()), "mean", window, encoder.RECIPE)
+    return Recipe(*digests(source, model), "mean", window, encoder.RECIPE)
 
 
-def _is_sound(directory: Path) -> bool:
+def digests(source: str, model: Path) -> tuple[str, str]:
+    """SHA-256 of weights and tokenizer. Raises EncoderError for a source that we know and that is not the published."""
+    weights = encoder.digest((model / WEIGHTS).read_bytes())
+    published = PUBLISHED.get(_package(source), weights)
+    if weights != published:
+        raise EncoderError(f"{model / WEIGHTS}: its SHA-256 is {weights}, the published one {published}")
+    return weights, encoder.digest((model / TOKENIZER).read_bytes())
+
+
+def is_sound(directory: Path) -> bool:
+    """Whether an encoder can be loaded from there, in its full precision."""
     try:
-        Encoder.load(directory)
+        return Encoder.load(directory).precision == "fp32"
     except EncoderError:
         return False
-    return True
 
 
 def _write(source: str, model: Path, recipe: Recipe, directory: Path) -> None:
     """Exports into `directory`, then compares what was written with torch."""
     try:
-        with _quiet():
+        with quiet():
             network = _network(model)
             dimension = _to_onnx(network, recipe.window, directory / MODEL)
         shutil.copyfile(model / TOKENIZER, directory / TOKENIZER)
-        files = {name: encoder.digest((directory / name).read_bytes()) for name in (MODEL, TOKENIZER)}
-        card = Card(recipe.id, source, dimension, recipe, files)
-        (directory / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+        write_card(directory, source, dimension, recipe, (MODEL, TOKENIZER))
         error = _error(network, Encoder.load(directory))
     except EncoderError:
         raise
     except Exception as problem:  # of any kind: what the libraries make of a file that is not what it should be
-        reason = str(problem).strip().partition("\n")[0] or type(problem).__name__
-        raise EncoderError(f"encoder source {source}: cannot export {model} ({reason})") from problem
+        raise EncoderError(f"encoder source {source}: cannot export {model} ({reason(problem)})") from problem
     if not error < TOLERANCE:
         raise EncoderError(f"encoder source {source}: ONNX Runtime is {error:.1e} off torch; not exported")
 
 
+def write_card(
+    directory: Path, source: str, dimension: int, recipe: AnyRecipe, names: Sequence[str], **more: Any
+) -> None:
+    """Vouches for the files of these names."""
+    files = {name: encoder.digest((directory / name).read_bytes()) for name in names}
+    card = Card(recipe.id, source, dimension, recipe, files, **more)
+    (directory / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+
+
+def reason(problem: Exception) -> str:
+    """What a library says, in one line."""
+    return str(problem).strip().partition("\n")[0] or type(problem).__name__
+
+
 def _network(model: Path) -> torch.nn.Module:
     """(input_ids, attention_mask), (batch, tokens) int64 both -> (batch, d) unit means of the last layer."""
-    _need("torch", "transformers", "onnxscript")
+    need("torch", "transformers", "onnxscript")
     import torch
-    import transformers
 
     class Pooled(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
         def __init__(self, encoder: torch.nn.Module) -> None:
@@ -151,13 +166,21 @@ def _network(model: Path) -> torch.nn.Module:
             weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
             return torch.nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)
 
+    return Pooled(transformer(model)).eval()
+
+
+def transformer(model: Path) -> Any:
+    """The Hugging Face model in a directory, in fp32. Raises EncoderError where tensors would be made up."""
+    import torch
+    import transformers
+
     loaded, report = transformers.AutoModel.from_pretrained(
         model, dtype=torch.float32, attn_implementation="eager", local_files_only=True, output_loading_info=True
     )
     invented = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
     if invented:
         raise EncoderError(f"{model / WEIGHTS}: {len(invented)} tensors are missing, such as {min(invented)}")
-    return Pooled(loaded).eval()
+    return loaded.eval()
 
 
 def _to_onnx(network: torch.nn.Module, window: int, path: Path) -> int:
@@ -194,42 +217,44 @@ def _error(network: torch.nn.Module, exported: Encoder) -> float:
 
 
 @contextlib.contextmanager
-def _scratch(cache: Path) -> Iterator[Path]:
+def scratch(cache: Path) -> Iterator[Path]:
     """A directory on the cache's disk that is gone afterwards."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=cache) as scratch:
-            yield Path(scratch)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=cache) as folder:
+            yield Path(folder)
     except OSError as error:
         raise EncoderError(f"{cache}: cannot write the encoder ({error.strerror or error})") from error
 
 
-def _publish(scratch: Path, target: Path) -> None:
-    """Flushes the finished files to disk and renames them into place, over a damaged encoder if need be."""
-    finished = scratch / "finished"
+def publish(folder: Path, target: Path, is_right: Callable[[Path], bool]) -> None:
+    """Flushes the card and the files that it names to disk and renames them into place, over an encoder that is not
+    right if need be."""
+    finished = folder / "finished"
     finished.mkdir()
-    for name in (MODEL, TOKENIZER, CARD):
-        (scratch / name).rename(finished / name)
+    for name in (*msgspec.json.decode((folder / CARD).read_bytes())["files"], CARD):
+        (folder / name).rename(finished / name)
         sync(finished / name)
     sync(finished)
-    if target.exists() and not _is_sound(target):
-        target.rename(scratch / "damaged")
+    if target.exists() and not is_right(target):
+        target.rename(folder / "replaced")
     try:
         finished.rename(target)
     except OSError:  # unless another export has just published the same
-        if not _is_sound(target):
+        if not is_right(target):
             raise
     sync(target.parent)
 
 
-def _need(*packages: str) -> None:
+def need(*packages: str) -> None:
+    """Raises EncoderError without them."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise EncoderError(f"exporting needs {', '.join(missing)}; run `pip install 'routerd[export]'`")
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps the libraries' progress bars and deprecation notices from the user; exceptions pass."""
     sink = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):

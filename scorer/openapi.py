@@ -17,7 +17,7 @@ _ERRORS = {
     401: "No token, or a wrong one.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
-    409: "The Idempotency-Key came before, with another body.",
+    409: "The Idempotency-Key came before, with another body; or the call id is not unique.",
     413: "The body is too large.",
     503: "Too busy, or the database is away; Retry-After says when to come back.",
 }

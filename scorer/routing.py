@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -14,8 +13,9 @@ from gateway_plugin import ids, names, prompt
 from scorer import policy, sampler
 from scorer.batching import Batcher, QueueFull
 from scorer.config import Config
-from scorer.decisions import Decision
-from scorer.scoring import Hosted, Job, Scored
+from scorer.decisions import Decision, KeptPrompt, kept
+from scorer.routers.base import Unscorable
+from scorer.scoring import Hosted, Job, Scored, uncalibrated
 from scorer.web import Problem
 
 _FRESH_SECONDS = 10.0  # a retry of an id younger than this is remembered here, or drawn again alike elsewhere
@@ -47,26 +47,31 @@ class Ask(NamedTuple):
     share: float | None
 
     def threshold_for(self, hosted: Hosted) -> float:
+        """Raises Problem 400 for a share of a router that is not calibrated."""
         if self.threshold is not None:
             return self.threshold
         assert self.share is not None
+        if hosted.calibration is None:
+            fault = f"{uncalibrated(self.router)}, or ask for a threshold such as router-{self.router}-0.5"
+            raise Problem(400, "not_calibrated", fault, "model")
         return hosted.calibration.threshold(self.share)
 
 
 class Routing:
-    """Decides. `log` records a decision without waiting; `find` looks an older one up."""
+    """Decides. `batchers` by router, so that one that is slow keeps no other waiting; `log` records a decision without
+    waiting; `find` looks an older one up."""
 
     def __init__(
         self,
         config: Config,
         encoder_id: str,
-        batcher: Batcher[Job, Scored],
+        batchers: Mapping[str, Batcher[Job, Scored | Unscorable]],
         log: Callable[[Decision], None],
         find: Callable[[str], Awaitable[Decision | None]],
     ) -> None:
         self._config = config
         self._encoder_id = encoder_id
-        self._batcher = batcher
+        self._batchers = batchers
         self._log = log
         self._find = find
         self._recent: OrderedDict[str, Decision] = OrderedDict()
@@ -80,20 +85,30 @@ class Routing:
         ask = self.ask(request.model)
         asked = _extract(request)
         candidates = self._candidates(request.candidates)
-        scored = await self.score(Job(ask.router, self._config.known_as, asked.text))
+        scored = await self.score(Job(ask.router, asked.text))
         decision = self._weigh(request, decision_id, ask, asked, candidates, scored)
         self._remember(decision)
         self._log(decision)
         return decision
 
     async def score(self, job: Job) -> Scored:
-        """Scored beside whatever else is waiting. Raises Problem 503 when too much is."""
+        """Scored beside whatever else waits for that router. Raises Problem 503 when too much does, and when what the
+        router needs is away."""
         try:
-            return await self._batcher.submit(job)
+            scored = await self._batchers[job.router].submit(job)
         except QueueFull:
             raise Problem(
                 503, "busy", "too many requests are waiting to be scored", headers={"retry-after": "1"}
             ) from None
+        if isinstance(scored, Unscorable):
+            raise Problem(503, "unscorable", f"{job.router}: {scored}", headers={"retry-after": "1"})
+        return scored
+
+    async def keep(self, text: str) -> KeptPrompt:
+        """What is kept of a prompt that was not routed here. Raises Problem 503."""
+        text = prompt.extract({"prompt": text}).text
+        router = self.ask(self._config.default).router
+        return self._kept(text, await self.score(Job(router, text)))
 
     def ask(self, model: str) -> Ask:
         """What the name asks for. Raises Problem 400 for a bad name or a router that this daemon does not host."""
@@ -141,8 +156,6 @@ class Routing:
         probabilities = policy.probabilities(choice, candidates, 0.0 if blank else config.exploration)
         unit = request.session_id or decision_id
         model = sampler.draw(probabilities, unit)
-        hashed = hashlib.sha256(asked.text.encode()).hexdigest()
-        encoded = config.keep != "hash"
         return Decision(
             decision_id=decision_id,
             created_at=time.time(),
@@ -163,12 +176,11 @@ class Routing:
             user=request.user,
             call_id=request.call_id,
             needs={**asked.needs, **(request.needs or {})},
-            text_hash=hashed,
-            text=asked.text if config.keep == "text" else None,
-            encoder_id=self._encoder_id if encoded else None,
-            embedding=scored.embedding if encoded else None,
-            features=scored.features if encoded else None,
+            **self._kept(asked.text, scored)._asdict(),
         )
+
+    def _kept(self, text: str, scored: Scored) -> KeptPrompt:
+        return kept(self._config.keep, text, self._encoder_id, scored.embedding, scored.features)
 
     async def _recall(self, decision_id: str) -> Decision | None:
         try:

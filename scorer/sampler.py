@@ -7,12 +7,13 @@ import math
 from collections.abc import Mapping
 
 _SALT = b"routerd/draw/1\0"
+JUDGED = b"routerd/judge/1\0"  # so that who is judged is drawn apart from who is routed where
 _BITS = 53  # of a double's mantissa
 
 
-def uniform(unit: str) -> float:
+def uniform(unit: str, salt: bytes = _SALT) -> float:
     """A number in [0, 1), the same for the same unit everywhere: the first 53 bits of a SHA-256."""
-    digest = hashlib.sha256(_SALT + unit.encode()).digest()
+    digest = hashlib.sha256(salt + unit.encode()).digest()
     return math.ldexp(int.from_bytes(digest[:8], "big") >> (64 - _BITS), -_BITS)
 
 

@@ -29,10 +29,12 @@ class TrainingSet:
     @property
     def record(self) -> dict[str, object]:
         """For an artifact's `data`."""
-        sources, rows = np.unique(self.battles.source, return_counts=True)
+        source, prompt = self.battles.source, self.battles.prompt
+        sources, rows = np.unique(source, return_counts=True)
         return {
             "fingerprint": self.battles.fingerprint,
             "prompts": len(self.prompts),
+            "prompts_by_source": {str(name): len(np.unique(prompt[source == name])) for name in sources},
             "battles": dict(zip(sources.tolist(), rows.tolist(), strict=True)),
             "dropped_by_text": self.dropped_by_text,
             "dropped_by_cosine": self.dropped_by_cosine,
@@ -50,6 +52,8 @@ def training_set(
     """Reads battles; drops players with fewer than `least_battles`, then prompts too close to the `prompt` column of
     the evaluation files. Raises DataError."""
     battles = frequent(read(battle_files), least_battles)
+    if len(battles) and battles.settled:
+        raise DataError("any two players' battles all end alike: prompts make no difference, there is nothing to learn")
     evaluation = [text for path in evaluation_files for text in read_table(path).texts("prompt")]
     by_text = contamination.by_text(battles.prompts, evaluation)
     battles = battles.take(~by_text[battles.prompt])

@@ -10,9 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from scorer.config import ENCODERS
 from tests.demo.stack import ROOT
 
 STANDARD = sys.stdlib_module_names
+ARTIFACT = ("artifact.json", "tensors.safetensors", "CARD.md")
+PLACES = (
+    *(f"{encoder}/{of}" for encoder in ENCODERS for of in ("mf", "sw", "boosted", "calibration")),
+    *("bert", "causal"),
+)
+SHIPPED = (
+    *(f"{place}/{name}" for place in PLACES for name in ARTIFACT),
+    *(f"static/encoder/{name}" for name in ("encoder.json", "vectors.safetensors", "tokenizer.json", "CARD.md")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +42,15 @@ def test_wheel_holds_migrations_artifacts_and_types_but_no_tests(wheel: zipfile.
     }
     assert {f"{package}/py.typed" for package in ("gateway_plugin", "scorer", "feedback")} <= files
     assert {"feedback/migrations/env.py", "feedback/migrations/versions/r0001_decisions.py"} <= files
-    assert {f"scorer/pretrained/mf/{name}" for name in ("artifact.json", "tensors.safetensors", "CARD.md")} <= files
+    assert {f"scorer/pretrained/{path}" for path in SHIPPED} <= files
+
+
+def test_what_ships_is_under_40_megabytes_together(wheel: zipfile.ZipFile) -> None:
+    shipped = {
+        entry.filename: entry.file_size for entry in wheel.infolist() if entry.filename.startswith("scorer/pretrained/")
+    }
+    assert shipped.keys() == {f"scorer/pretrained/{path}" for path in SHIPPED}
+    assert 15_000_000 < sum(shipped.values()) < 40_000_000
 
 
 def test_bare_install_needs_aiohttp_alone(wheel: zipfile.ZipFile) -> None:
@@ -59,8 +77,9 @@ def test_plugin_imports_nothing_that_the_proxy_lacks(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scorer").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_scorer_leaves_putting_things_together_to_daemon_and_cli(path: Path) -> None:
-    assert "feedback" not in imported(path) or path.name in ("daemon.py", "cli.py")
+def test_scorer_leaves_putting_things_together_to_the_daemon_and_the_commands(path: Path) -> None:
+    together = path.name in ("daemon.py", "hosting.py", "cli.py") or path.parent.name == "commands"
+    assert "feedback" not in imported(path) or together
 
 
 @pytest.mark.parametrize("name", ["names", "ids", "prompt", "settings", "client", "outcomes"])

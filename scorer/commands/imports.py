@@ -11,12 +11,12 @@ import click
 from scorer.commands.shared import FILE, split
 
 if TYPE_CHECKING:
-    from scorer.battles import Battles
+    from scorer.importers import Imported
 
 
 @click.group("import")
 def group() -> None:
-    """Turn judgements published elsewhere into battles (docs/battles.md)."""
+    """Turn judgements published elsewhere into battles (docs/battles.md), or take feedback over."""
 
 
 def _converts(command: Callable[..., None]) -> Callable[..., None]:
@@ -35,8 +35,9 @@ def _converts(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--models", help="The models' columns, comma-separated; all others but --metadata by default.")
 @click.option("--metadata", default="", help="Columns that are no models, comma-separated.")
 @click.option("--without", multiple=True, metavar="COLUMN=VALUE", help="Rows to leave out; may be given repeatedly.")
+@click.option("--pairs", is_flag=True, help="Every two models against each other, instead of each against the bar.")
 def import_matrix(
-    file: Path, out: Path, models: str | None, metadata: str, without: tuple[str, ...], weight: float
+    file: Path, out: Path, models: str | None, metadata: str, without: tuple[str, ...], pairs: bool, weight: float
 ) -> None:
     """One row a prompt, one column a model: correct or not, or a score from 0 to 1."""
     from scorer import importers
@@ -48,8 +49,10 @@ def import_matrix(
         if not equals:
             raise click.UsageError(f"--without {condition!r}: expected COLUMN=VALUE")
         left_out.setdefault(column, []).append(value)
-    battles = importers.response_matrix(file, models=columns, metadata=split(metadata), without=left_out, weight=weight)
-    _write(battles, out)
+    imported = importers.response_matrix(
+        file, models=columns, metadata=split(metadata), without=left_out, pairs=pairs, weight=weight
+    )
+    _write(imported, out)
 
 
 @group.command("pairs")
@@ -86,16 +89,19 @@ def import_arena(file: Path, out: Path, weight: float) -> None:
     """Chatbot Arena's battles (its CSV), or RouteLLM's judge battles, which have the same columns."""
     from scorer import importers
 
-    battles, dropped = importers.arena(file, weight=weight)
-    _write(battles, out)
-    reasons = ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
-    click.echo(f"dropped rows: {reasons or 'none'}")
+    _write(importers.arena(file, weight=weight), out)
 
 
-def _write(battles: Battles, out: Path) -> None:
+def _write(imported: Imported, out: Path) -> None:
+    """The battles, and how many rows they come from and do not."""
     from scorer import battles as format_
+    from scorer.tables import DataError
 
+    battles, rows, dropped = imported
+    reasons = ", ".join(f"{count} ({reason})" for reason, count in dropped.items())
+    if not len(battles):
+        raise DataError(f"none of {rows} rows is a battle: {reasons or 'the file is empty'}")
     format_.write(out, battles)
-    click.echo(
-        f"{out}: {len(battles)} battles on {len(battles.prompts)} prompts between {len(battles.players)} players"
-    )
+    click.echo(f"{out}: {battles.summary}")
+    click.echo(f"took {rows - sum(dropped.values())} of {rows} rows")
+    click.echo(f"dropped rows: {reasons or 'none'}")

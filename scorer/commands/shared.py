@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from feedback.store import Store
+    from scorer.config import Config
     from scorer.encoder import Encoder
+    from scorer.static import Static
 
 FILE = click.Path(path_type=Path)
+T = TypeVar("T")
+_CHOSEN = "routerd.encoder"
 
 
 def split(names: str) -> list[str]:
@@ -20,11 +26,47 @@ def split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def load_encoder() -> Encoder:
-    """The one in the cache."""
-    from scorer.encoder import Encoder, resolve
+def with_encoder(command: Callable[..., None]) -> Callable[..., None]:
+    """The option that `load_encoder` goes by."""
 
-    return Encoder.load(resolve())
+    def note(context: click.Context, _: click.Parameter, chosen: str) -> None:
+        context.meta[_CHOSEN] = chosen
+
+    return click.option(
+        "--encoder",
+        default="minilm",
+        show_default=True,
+        help="static, minilm (the one in the cache), or an exported encoder's directory.",
+        expose_value=False,
+        callback=note,
+    )(command)
+
+
+def load_encoder() -> Encoder | Static:
+    """The one that the command was given."""
+    from scorer import catalogue
+    from scorer.config import ENCODERS
+    from scorer.encoder import MODEL
+
+    chosen: str = click.get_current_context().meta[_CHOSEN]
+    if chosen in ENCODERS:
+        return catalogue.load_encoder(chosen)
+    where = Path(chosen)
+    return catalogue.load_encoder("minilm" if (where / MODEL).is_file() else "static", where)
+
+
+def in_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
+    """What `work` finds or does in the configured database."""
+    from scorer import hosting
+
+    async def run() -> T:
+        store = hosting.open_store(config)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
 
 
 @contextmanager
@@ -34,6 +76,9 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    with Progress(transient=True, console=console) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

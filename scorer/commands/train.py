@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scorer.commands.shared import FILE, load_encoder, progress
+from scorer.commands.shared import FILE, load_encoder, progress, split, with_encoder
 
 if TYPE_CHECKING:
-    from scorer.encoder import Encoder
+    from scorer.routers.base import Encodes
+    from scorer.routers.bert import Bert
+    from scorer.routers.causal import Causal
     from scorer.training import TrainingSet
 
 
@@ -23,6 +25,7 @@ def group() -> None:
 def _learns(command: Callable[..., None]) -> Callable[..., None]:
     """The options that all routers are trained with."""
     for option in (
+        with_encoder,
         click.option("--out", type=FILE, required=True, help="The artifact's directory; it must not exist yet."),
         click.option("--least", type=int, default=1, show_default=True, help="Battles a model needs to be learned."),
         click.option("--evaluation", type=FILE, multiple=True, help="Tables whose `prompt`s must not be learned from."),
@@ -32,15 +35,51 @@ def _learns(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _reads_text(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of routers that read texts: no sample of vectors does to calibrate them."""
+    for option in (
+        click.option("--sample-name", default="sample", show_default=True),
+        click.option(
+            "--sample", type=FILE, multiple=True, help="Tables whose `prompt`s calibrate it until there is traffic."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @group.command("mf")
 @_learns
-def train_mf(battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int, out: Path) -> None:
-    """Fit matrix factorization; needs PyTorch."""
+@click.option("--start", type=FILE, help="Refit this artifact, as firmly as it is believed, instead of fitting anew.")
+@click.option("--like", "likes", multiple=True, metavar="NEW=KNOWN", help="With --start: where a new model begins.")
+@click.option("--seeds", type=int, default=0, help="Also say how much of the fit is luck, from so many seeds;")
+@click.option("--pair", metavar="STRONG,WEAK", help="whose APGR on held-out prompts is said with it.")
+def train_mf(
+    battles: tuple[Path, ...],
+    evaluation: tuple[Path, ...],
+    least: int,
+    out: Path,
+    start: Path | None,
+    likes: tuple[str, ...],
+    seeds: int,
+    pair: str | None,
+) -> None:
+    """Fit matrix factorization; needs PyTorch, except with --start."""
     from scorer import features
     from scorer.routers.factorization import Factorization
 
+    like = _likes(likes)
+    models = split(pair or "")
+    if seeds and len(models) != 2:
+        raise click.UsageError("--seeds takes --pair STRONG,WEAK, too")
     encoder = load_encoder()
+    prior = Factorization.load(start, encoder.id) if start else None
     data = _training_set(encoder, battles, evaluation, least)
+    if seeds:
+        _say_luck(data, (models[0], models[1]), seeds, encoder.id)
+    if prior:
+        router = prior.refit(data.battles, data.prompts, ladder=list(like), like=like, data=data.record)
+        click.echo(f"{router.save(out)}: version {router.version}, refitted from {prior.version}")
+        return
     router = Factorization.fit(
         data.battles,
         data.prompts,
@@ -50,6 +89,29 @@ def train_mf(battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int
         progress=lambda restart, epoch, loss: click.echo(f"restart {restart}, epoch {epoch}: held-out loss {loss:.4f}"),
     )
     click.echo(f"{router.save(out)}: version {router.version}")
+
+
+def _likes(given: tuple[str, ...]) -> dict[str, str]:
+    """NEW=KNOWN, as often as it is given."""
+    pairs = [one.partition("=") for one in given]
+    for new, sign, known in pairs:
+        if not (new and sign and known):
+            raise click.UsageError(f"--like {new}{sign}{known}: expected NEW=KNOWN")
+    return {new: known for new, _, known in pairs}
+
+
+def _say_luck(data: TrainingSet, pair: tuple[str, str], seeds: int, encoder_id: str) -> None:
+    import numpy as np
+
+    from scorer import features
+    from scorer.seeds import spread
+
+    found = []
+    for luck in spread(data.battles, data.prompts, pair, seeds, encoder_id, features.NAMES):
+        click.echo(f"seed {luck.seed}: held-out loss {luck.loss:.4f}, APGR {luck.apgr:.4f}")
+        found.append((luck.loss, luck.apgr))
+    mean, sd = np.mean(found, axis=0), np.std(found, axis=0, ddof=min(1, seeds - 1))
+    click.echo(f"{seeds} seeds: held-out loss {mean[0]:.4f}, sd {sd[0]:.4f}; APGR {mean[1]:.4f}, sd {sd[1]:.4f}")
 
 
 @group.command("sw")
@@ -73,14 +135,137 @@ def train_sw(battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int
     click.echo(f"{router.save(out)}: version {router.version}")
 
 
-def _training_set(encoder: Encoder, battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int) -> TrainingSet:
+@group.command("boosted")
+@_learns
+@click.option("--strong", default="gpt-4-1106-preview", show_default=True, help="Whose battles with the weak model,")
+@click.option("--weak", default="mixtral-8x7b-instruct-v0.1", show_default=True, help="or with the bar, are learned.")
+def train_boosted(
+    battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int, out: Path, strong: str, weak: str
+) -> None:
+    """Grow boosted trees that know one pair of models; needs routerd[boosted]."""
+    from scorer import features
+    from scorer.routers.boosted import Boosted
+
+    encoder = load_encoder()
+    data = _training_set(encoder, battles, evaluation, least)
+    router = Boosted.fit(
+        data.battles,
+        data.prompts,
+        strong=strong,
+        weak=weak,
+        encoder_id=encoder.id,
+        features=features.NAMES,
+        data=data.record,
+    )
+    click.echo(f"{router.save(out)}: version {router.version}")
+
+
+@group.command("bert")
+@_learns
+@_reads_text
+@click.option("--base", "source", help="A directory, an installed package or a hub name; default all-MiniLM-L6-v2.")
+@click.option("--strong", default="gpt-4-1106-preview", show_default=True, help="One side: this model and its peers.")
+@click.option("--weak", default="mixtral-8x7b-instruct-v0.1", show_default=True, help="The other side, likewise.")
+def train_bert(
+    battles: tuple[Path, ...],
+    evaluation: tuple[Path, ...],
+    least: int,
+    out: Path,
+    source: str | None,
+    strong: str,
+    weak: str,
+    sample: tuple[Path, ...],
+    sample_name: str,
+) -> None:
+    """Tune an encoder to tell a strong side's wins, ties and losses; needs routerd[text]."""
+    from scorer import pairing
+    from scorer.routers.bert import Bert, Hyperparameters
+
+    texts = _texts(sample)
+    data = _training_set(load_encoder(), battles, evaluation, least)
+    for side, models in zip(("strong", "weak"), pairing.peers(data.battles, strong, weak), strict=True):
+        click.echo(f"{side}: {', '.join(models)}")
+    with progress("reading prompts") as shown:
+        router = Bert.fit(
+            data.battles,
+            strong=strong,
+            weak=weak,
+            chosen=Hyperparameters(source) if source else Hyperparameters(),
+            data=data.record,
+            reading=shown,
+            told=lambda epoch, loss: click.echo(f"epoch {epoch}: held-out loss {loss:.4f}"),
+        )
+    _save_sampled(router, sample_name, texts, out)
+
+
+@group.command("causal")
+@_learns
+@_reads_text
+@click.option("--base", "source", help="Directory, installed package or hub name; by default SmolLM2-135M-Instruct.")
+@click.option("--strong", default="gpt-4-1106-preview", show_default=True, help="The model that weak ones are below.")
+@click.option(
+    "--weak",
+    default="mixtral-8x7b-instruct-v0.1",
+    show_default=True,
+    help="The model whose answers are graded, and its peers with it; or several, comma-separated: these alone.",
+)
+@click.option("--prompts", type=click.IntRange(20), help="To learn from at most; the small sources are taken whole.")
+def train_causal(
+    battles: tuple[Path, ...],
+    evaluation: tuple[Path, ...],
+    least: int,
+    out: Path,
+    source: str | None,
+    strong: str,
+    weak: str,
+    prompts: int | None,
+    sample: tuple[Path, ...],
+    sample_name: str,
+) -> None:
+    """Tune a causal language model to grade the weak model's answers; needs routerd[text]."""
+    from scorer import bases, pairing
+    from scorer.routers.causal import Causal, Hyperparameters
+
+    texts = _texts(sample)
+    data = _training_set(load_encoder(), battles, evaluation, least)
+    named = split(weak)
+    graded = named if len(named) > 1 else pairing.peers(data.battles, strong, *named)[1]
+    click.echo(f"graded: {', '.join(graded)}")
+    with progress("reading prompts") as shown:
+        router = Causal.fit(
+            data.battles,
+            base=bases.load(source or bases.SOURCE),
+            weak=graded,
+            chosen=Hyperparameters(prompts=prompts) if prompts else Hyperparameters(),
+            data=data.record,
+            reading=shown,
+            told=lambda epoch, loss: click.echo(f"epoch {epoch}: held-out loss {loss:.4f}"),
+        )
+    _save_sampled(router, sample_name, texts, out)
+
+
+def _texts(sample: tuple[Path, ...]) -> list[str]:
+    """The sample's prompts, each once."""
+    from scorer import tables
+
+    return list(dict.fromkeys(text for file in sample for text in tables.read_table(file).texts("prompt")))
+
+
+def _save_sampled(router: Bert | Causal, name: str, texts: list[str], out: Path) -> None:
+    """With its win rates on the sample, if there is one."""
+    if texts:
+        with progress("scoring the sample") as shown:
+            router = router.sampled(name, texts, shown)
+    click.echo(f"{router.save(out)}: version {router.version}")
+
+
+def _training_set(encoder: Encodes, battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int) -> TrainingSet:
     """The battles, cleared and encoded; says what was taken and what was dropped."""
     from scorer import training
 
     with progress("encoding") as shown:
         data = training.training_set(battles, encoder, evaluation_files=evaluation, least_battles=least, progress=shown)
-    players = len(data.battles.players)
-    click.echo(f"{len(data.battles)} battles on {len(data.prompts)} prompts between {players} players")
+    click.echo(data.battles.summary)
     click.echo(
         f"dropped: {data.dropped_by_text} prompts that hold an evaluation prompt, {data.dropped_by_cosine} close to one"
     )

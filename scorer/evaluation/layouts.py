@@ -95,10 +95,8 @@ def _mt_bench(directory: Path, models: Sequence[str]) -> Responses:
 
 
 def _first_turns(questions: Table) -> tuple[str, ...]:
-    if "turns" not in questions.names:
-        raise DataError(f"{questions.path}: no column 'turns'; columns: {', '.join(questions.names)}")
     firsts = []
-    for row, turns in enumerate(questions.content.column("turns").to_pylist(), start=1):
+    for row, turns in enumerate(questions.column("turns"), start=1):
         if not isinstance(turns, list) or not turns or not isinstance(turns[0], str):
             raise questions.error(row, "turns", f"{turns!r} is not a list of texts")
         firsts.append(turns[0])

@@ -9,16 +9,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors
 import safetensors.numpy
 
 from scorer import artifacts, catalogue
+from scorer.config import embeddings_of_environment
 from scorer.evaluation import baselines, classifiers
 from scorer.evaluation.benchmarks import Benchmark
 from scorer.evaluation.metrics import Floats
-from scorer.routers.base import Prompts, Router, UnknownModel
+from scorer.routellm import layout
+from scorer.routers.base import Encodes, Prompts, Router, UnknownModel, Unscorable
 from scorer.tables import DataError
+
+_ALIASES = {"xgb": "boosted"}
 
 Encoded = Callable[[], Prompts]  # the benchmark's prompts, encoded when first asked for
 
@@ -38,13 +43,21 @@ def routed(name: str, router: Router, identity: str, ladder: Sequence[str]) -> M
     def win_rates(benchmark: Benchmark, encoded: Encoded) -> Floats:
         try:
             return router.score(encoded(), ladder).win_rates
-        except UnknownModel as error:
+        except (UnknownModel, Unscorable) as error:
             raise DataError(f"{benchmark.name}: {error}") from None
 
     return Method(name, "\n".join([identity, router.version, *ladder]), win_rates)
 
 
-def routers(given: Sequence[str], ladder: Sequence[str], encoder_id: str) -> list[Method]:
+class Loaded(NamedTuple):
+    """label: its name in tables; identity: of the router and the encoder."""
+
+    label: str
+    router: Router
+    identity: str
+
+
+def loaded(given: Sequence[str], encoder: Encodes) -> list[Loaded]:
     """NAME: the shipped artifact; NAME=DIRECTORY: one's own, called NAME (DIRECTORY's last part).
 
     Raises ConfigError and ArtifactError.
@@ -52,15 +65,22 @@ def routers(given: Sequence[str], ladder: Sequence[str], encoder_id: str) -> lis
     found = []
     for choice in given:
         name, _, artifact = choice.partition("=")
-        folder = catalogue.directory(name, artifact or "pretrained")
-        router = catalogue.load(name, artifact or "pretrained", encoder_id)
+        name = _ALIASES.get(name, name)
+        folder = catalogue.directory(name, artifact or "pretrained", encoder.name)
+        endpoint = embeddings_of_environment() if layout.is_checkpoint(folder) else None
+        router = catalogue.load(name, artifact or "pretrained", encoder, endpoint)
         digest = artifacts.read_manifest(folder).digest if (folder / artifacts.MANIFEST).exists() else ""
         label = f"{name} ({folder.name})" if artifact else name
-        found.append(routed(label, router, f"{name} {digest} {encoder_id}", ladder))
-    names = [method.name for method in found]
-    if repeated := {name for name in names if names.count(name) > 1}:
+        found.append(Loaded(label, router, f"{name} {digest} {encoder.id}"))
+    labels = [one.label for one in found]
+    if repeated := {label for label in labels if labels.count(label) > 1}:
         raise DataError(f"router {min(repeated)!r} is given twice")
     return found
+
+
+def routers(given: Sequence[str], ladder: Sequence[str], encoder: Encodes) -> list[Method]:
+    """As `loaded`, to score the names on `ladder`."""
+    return [routed(one.label, one.router, one.identity, ladder) for one in loaded(given, encoder)]
 
 
 def prompt_length() -> Method:

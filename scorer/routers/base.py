@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def __getitem__(self, rows: slice) -> Prompts:
+        return Prompts(self.texts[rows], self.embeddings[rows], self.features[rows])
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Encodes(Protocol):
     """What turns texts into Prompts. A text's encoding does not depend on what it was batched with."""
 
     @property
+    def name(self) -> str:
+        """Under which artifacts ship that go with it."""
+        ...
+
+    @property
     def id(self) -> str:
         """SHA-256 over everything that determines the embeddings."""
         ...
@@ -80,6 +88,15 @@ class UnknownModel(ValueError):
         )
 
 
+class Unscorable(Exception):
+    """Some prompts cannot be scored now, since what the router needs for them is away; one line that says what."""
+
+    def __init__(self, message: str, rows: Collection[int]) -> None:
+        """rows: of those prompts, at least one; the others can be scored."""
+        super().__init__(message)
+        self.rows = frozenset(rows)
+
+
 class Router(Protocol):
     """Scores and nothing else: no thresholds, prices or draws. Scoring is thread-safe and never mutates."""
 
@@ -91,5 +108,17 @@ class Router(Protocol):
         ...
 
     def score(self, prompts: Prompts, ladder: Sequence[str]) -> Scores:
-        """Scores for `ladder`, the models' known names from the strongest to the cheapest. Raises UnknownModel."""
+        """Scores for `ladder`, the models' known names from the strongest to the cheapest. Raises UnknownModel,
+        and Unscorable if the router depends on what can be away."""
         ...
+
+
+@runtime_checkable
+class ReadsText(Protocol):
+    """A router that reads the texts themselves, so that a sample's vectors do not do to calibrate it.
+
+    sample: a sample's name and the win rates (n,) that it gives the cheapest model on it, which the artifact holds; or
+    None, and then it is calibrated by command.
+    """
+
+    sample: tuple[str, NDArray[np.float32]] | None

@@ -85,6 +85,23 @@ class Cells:
         return np.stack([np.bincount(pair, weight * each, minlength=pairs) for each in won], axis=1)
 
 
+def copied(cells: Cells, pairs: NDArray[np.int32], model: int, copy: int) -> tuple[Cells, NDArray[np.int32]]:
+    """Cells in which `copy`, a number above all others, has fought every battle of `model`; and the pairs, extended."""
+    theirs = np.flatnonzero((pairs == model).any(axis=1))
+    flipped = pairs[theirs, 0] == model  # the other one's number is the lower
+    others = np.where(flipped, pairs[theirs, 1], pairs[theirs, 0])
+    extended = np.concatenate([pairs, np.stack([others, np.full(len(others), copy)], axis=1)]).astype(np.int32)
+    row, pair = np.repeat(np.arange(len(cells)), cells.count), cells.pair.astype(np.intp)
+    entries = np.flatnonzero(np.isin(pair, theirs))
+    which = np.searchsorted(theirs, pair[entries])
+    wins = np.where(flipped[which, None], cells.wins[entries, ::-1], cells.wins[entries])
+    rows = np.concatenate([row, row[entries]])
+    order = np.argsort(rows, kind="stable")
+    both = np.concatenate([pair, len(pairs) + which])[order].astype(np.min_scalar_type(len(extended)))
+    count = np.bincount(rows, minlength=len(cells)).astype(np.int32)
+    return Cells(cells.rows, count, both, np.concatenate([cells.wins, wins])[order], extended), extended
+
+
 def gathered(
     battles: Battles, vectors: Floats, models: Sequence[str], pairs: NDArray[np.int32]
 ) -> tuple[Cells, NDArray[np.int32]]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scorer import artifacts
 from scorer.battles import BAR, Battles
 from scorer.features import NAMES
+from scorer.routers import pairwise
 from scorer.routers.base import Prompts, Scores, UnknownModel, standardised
 from scorer.tables import DataError
 
@@ -49,6 +50,31 @@ class Hyperparameters:
 _DEFAULTS = Hyperparameters()
 
 
+@dataclass(frozen=True)
+class Ridge:
+    """How firmly a refit believes the router it begins with: precisions of a coefficient's change, per embedding
+    coordinate. The defaults were chosen on training folds (docs/learning.md)."""
+
+    shared: float = 1.0  # of the bar's vector: the difficulty that all models share
+    own: float = 10.0  # of a model's vector
+    features: float = 0.3  # prior sd of a standardised feature's change beside that of an embedding coordinate's
+    shared_level: float = 10.0  # of the bar's constant: that ratings have become stricter on the whole
+    own_level: float = 0.1  # of a model's constant: that it is better on the whole; one model's ratings are its own
+
+    def precision(self, players: Sequence[str], features: int, dimension: int) -> NDArray[np.float64]:
+        """(players, d + f + 1)."""
+        sd = np.ones(dimension)
+        sd[-1 - features : -1] = self.features
+        is_bar = np.array([player == BAR for player in players])
+        precision = np.where(is_bar, self.shared, self.own)[:, None] / sd**2
+        precision[:, -1] = np.where(is_bar, self.shared_level, self.own_level)
+        return precision
+
+
+_RIDGE = Ridge()
+_NO_INPUTS: Floats = np.zeros((0, 0), np.float32)
+
+
 class Factorization:
     """The MF router. Players are the known models and the bar."""
 
@@ -64,6 +90,12 @@ class Factorization:
         self._factors, self._about = dict(factors), dict(about)
         collapsed = (factors["V"] * factors["w"]).astype(np.float64) @ factors["P"].astype(np.float64)
         self._vectors = dict(zip(players, collapsed, strict=True))
+
+    @property
+    def encoder_id(self) -> str:
+        """Of the encoder it was fitted with."""
+        encoder_id: str = self._about["encoder_id"]
+        return encoder_id
 
     def knows(self, model: str) -> bool:
         """Whether the model has a vector of its own."""
@@ -131,6 +163,64 @@ class Factorization:
             "metrics": {"held_out_loss": [round(fit.loss, 6) for fit in fits]},
         }
         return cls(players, factors, about)
+
+    def refit(
+        self,
+        battles: Battles,
+        prompts: Prompts,
+        *,
+        ladder: Sequence[str] = (),
+        like: Mapping[str, str] | None = None,
+        ridge: Ridge = _RIDGE,
+        data: Mapping[str, Any] | None = None,
+    ) -> Factorization:
+        """Warm start: moves the vectors as far as these battles outweigh what is believed; needs no torch.
+
+        The loss of `fit` with its factors multiplied out, so convex: the same battles give the same router. The bar's
+        vector takes what all ratings share; a model's moves on its own battles; without battles nothing moves. New
+        models of the `ladder` begin exactly as the one they are `like`, else as the mean of their nearest known
+        neighbours. Row i of `prompts` is text i of `battles.prompts`. Raises UnknownModel, and DataError when a player
+        is neither known nor on the ladder.
+        """
+        believed = self._vectors | self._beginnings(ladder, like or {})
+        players, centre = tuple(believed), np.array(list(believed.values()))
+        duels = self._duels(battles, prompts, players)
+        precision = ridge.precision(players, len(self._about["features"]), centre.shape[1])
+        vectors = pairwise.mode(duels, centre, precision)
+        factors: dict[str, NDArray[Any]] = {  # of full rank
+            "V": np.eye(len(players), dtype=np.float32),
+            "w": np.ones(len(players), np.float32),
+            "P": vectors,
+            "mean": self._factors["mean"],
+            "scale": self._factors["scale"],
+        }
+        about = self._about | {
+            "version": artifacts.new_version(factors),
+            "data": dict(data or {"fingerprint": battles.fingerprint}),
+            "hyperparameters": asdict(ridge),
+            "metrics": {},
+            "parent": self.version,
+        }
+        return Factorization(players, factors, about)
+
+    def loss(self, battles: Battles, prompts: Prompts) -> float:
+        """Weighted mean log loss (nats) of what it says of battles between players that it knows."""
+        duels = self._duels(battles, prompts, self.players)
+        return pairwise.loss(duels, np.array(list(self._vectors.values()))) / float(battles.weight.sum())
+
+    def _beginnings(self, ladder: Sequence[str], like: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
+        """Where the new models of a ladder begin."""
+        known_as = [model if self.knows(model) else like.get(model, model) for model in ladder]
+        places = self._place(known_as) if ladder else np.zeros((0, 0))
+        return {model: place for model, place in zip(ladder, places, strict=True) if not self.knows(model)}
+
+    def _duels(self, battles: Battles, prompts: Prompts, players: Sequence[str]) -> pairwise.Duels:
+        if strangers := sorted(set(battles.players) - set(players)):
+            raise DataError(f"{self.name} {self.version} has no vector for {strangers[0]!r}, and the ladder no rung")
+        number = {player: i for i, player in enumerate(players)}
+        a, b = (np.array([number[name] for name in side.tolist()], int) for side in (battles.model_a, battles.model_b))
+        x = _inputs(prompts, self._factors["mean"], self._factors["scale"]) if len(prompts) else _NO_INPUTS
+        return pairwise.Duels(x, battles.prompt, a, b, battles.outcome, battles.weight)
 
     def save(self, directory: Path, metrics: Mapping[str, Any] | None = None) -> Path:
         """Writes the artifact `directory`, with further metrics. Raises ArtifactError."""

@@ -25,7 +25,7 @@ from scorer.battles import BAR, Battles
 from scorer.features import NAMES
 from scorer.routers.base import Prompts, Scores, UnknownModel, standardised
 from scorer.routers.bradley_terry import sigmoid, strengths
-from scorer.routers.cells import Cells, Floats, gathered, queries
+from scorer.routers.cells import Cells, Floats, copied, gathered, queries
 from scorer.routers.tiers import tiers
 from scorer.tables import DataError
 
@@ -193,10 +193,31 @@ class Similarity:
         player = np.arange(len(models), dtype=np.int32)
         router = cls(models, np.zeros((0, 2), np.int32), player, (), standard, chosen, about)
         router = router.append(battles, prompts, data)
-        if isinstance(chosen, Upstream):
-            tensors = router._pairs, _players(models, router._ranking, chosen)
-            router = cls(models, *tensors, router._blocks, standard, chosen, router._about)
+        return router.tiered() if isinstance(chosen, Upstream) else router
+
+    def tiered(self) -> Similarity:
+        """`upstream` with tiers made anew, from everything that is known by now."""
+        assert isinstance(self.chosen, Upstream)
+        shared = self._blocks, self._standard, self.chosen, self._about
+        apart = Similarity(self.models, self._pairs, np.arange(len(self.models), dtype=np.int32), *shared)
+        return Similarity(self.models, self._pairs, _players(self.models, apart._ranking, self.chosen), *shared)
+
+    def joined_by(self, ladder: Sequence[str], like: Mapping[str, str]) -> Similarity:
+        """This router with every rung a player of its own: a new one has fought all the battles of the model that it is
+        `like`. One that is like nobody known begins with the bar's and others' first battles against it."""
+        router = self
+        for model in ladder:
+            if not router.knows(model) and router.knows(like.get(model, "")):
+                router = router._with_copy(model, like[model])
         return router
+
+    def _with_copy(self, new: str, model: str) -> Similarity:
+        number, pairs, blocks = self._number[model], self._pairs, []
+        for block in self._blocks:
+            with_copy, pairs = copied(block, self._pairs, number, len(self.models))
+            blocks.append(with_copy)
+        player = np.append(self._player, self._player.max() + 1).astype(np.int32)
+        return Similarity((*self.models, new), pairs, player, blocks, self._standard, self.chosen, self._about)
 
     def append(self, battles: Battles, prompts: Prompts, data: Mapping[str, Any] | None = None) -> Similarity:
         """A router that knows these battles too; the work grows with them, not with what is known already.

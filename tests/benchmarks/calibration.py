@@ -19,7 +19,7 @@ from rich.table import Table
 
 from scorer import calibration, catalogue, tables, training
 from scorer.calibration import Calibration
-from scorer.encoder import Encoder, resolve
+from scorer.config import ENCODERS
 
 LADDER = ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
 SHARES = (0.1, 0.3, 0.5)
@@ -31,18 +31,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prompts", type=Path)
     parser.add_argument("--router", default="mf")
+    parser.add_argument("--encoder", choices=ENCODERS, default="minilm")
     parser.add_argument("--calibrate", type=int, default=2000, help="prompts a threshold is taken from")
     parser.add_argument("--realise", type=int, default=2000, help="prompts it is tried on")
     parser.add_argument("--splits", type=int, default=200)
     chosen = parser.parse_args()
-    encoder = Encoder.load(resolve())
-    router = catalogue.load(chosen.router, "pretrained", encoder.id)
+    encoder = catalogue.load_encoder(chosen.encoder)
+    router = catalogue.load(chosen.router, "pretrained", encoder)
     texts = tables.read_table(chosen.prompts).texts("prompt")
     with Progress(transient=True) as bar:
         task = bar.add_task("encoding", total=len(texts))
         prompts = training.encode(encoder, texts, lambda done, _: bar.update(task, completed=done))
     lowest = calibration.calibrate(router, LADDER, chosen.prompts.name, prompts).lowest
-    shipped = calibration.calibrate(router, LADDER, *calibration.shipped_sample(encoder.id))
+    shipped = calibration.calibrate(router, LADDER, *calibration.shipped_sample(encoder.name, encoder.id))
     table = Table(
         "share asked", "mean realised", "sd, points", "interval held it", "shipped sample's threshold", box=None
     )

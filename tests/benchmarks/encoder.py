@@ -1,4 +1,5 @@
-"""The encoder's speed: torch against ONNX Runtime, one text a call against batches, and what reading a text costs.
+"""The encoders' speed: fp32 beside int8 and static, torch against ONNX Runtime, one text a call against batches, and
+what reading a text costs.
 
 Run by `python -m tests.benchmarks.encoder`. What is compared is timed in turns: read the ratios, above all on a
 machine that does other things.
@@ -6,6 +7,8 @@ machine that does other things.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +20,8 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from scorer import features
+from scorer import features, precision
+from scorer.catalogue import load_encoder
 from scorer.encoder import MODEL, Encoder
 from scorer.export import SOURCE, export, find
 
@@ -31,6 +35,16 @@ LENGTHS = (9, 12, 15, 18, 22, 27, 32, 39, 45, 60, 80, 110, 150, 200, 256, 256)  
 def main() -> None:
     directory = export()
     encoder = Encoder.load(directory, threads=1)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(directory, Path(folder) / directory.name)
+        agreement = precision.reduce(copy, precision.PROBES)
+        kinds = {"minilm fp32": encoder, "minilm int8": Encoder.load(copy, threads=1), "static": load_encoder("static")}
+    print(f"int8 beside fp32 on the probes: cosine {agreement.mean:.4f}, at least {agreement.least:.4f}")
+    for tokens in (12, 50, 256, 1000):
+        one_text = [essay(tokens - 2)]
+        whole: dict[str, Callable[[], object]] = {name: partial(kind.encode, one_text) for name, kind in kinds.items()}
+        time_each(f"one text of {tokens} tokens to embedding and features, 1 thread", whole)
+
     one, two = (one_a_call(session(directory / MODEL, threads)) for threads in (1, 2))
     batch_one, batch_two = (padded(session(directory / MODEL, threads)) for threads in (1, 2))
 
@@ -126,7 +140,7 @@ def time_each(title: str, ways: Mapping[str, Callable[[], object]], repeats: int
     first = np.median(next(iter(seconds.values())))
     for name, taken in seconds.items():
         p50, p95 = np.percentile(taken, [50, 95]) * 1000
-        print(f"  {name:<25} p50 {p50:8.2f} ms   p95 {p95:8.2f} ms   {np.median(taken) / first:5.2f} x")
+        print(f"  {name:<25} p50 {p50:8.2f} ms   p95 {p95:8.2f} ms   {np.median(taken) / first:7.3f} x")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,8 @@ from tests.demo.stack import KEY, ROOT, Stack, StackError, running
 
 PROMPTS = Path(__file__).with_name("prompts.jsonl")
 CONFIG, PROXY_CONFIG = ROOT / "config.example.yaml", ROOT / "docs" / "litellm.yaml"
+REQUESTS = 200  # of the night's; a fifth of their ratings is held out, and that takes 30
+CHEAPEST = "gpt-4o-mini"
 LATENCIES = {"STRONG": 0.25, "WEAK": 0.05}  # seconds to a stand-in's first byte
 
 console = Console(highlight=False)
@@ -90,7 +94,9 @@ def play(stack: Stack) -> None:
     known = outcome(stack, fallen[0].decision_id)
     console.print(f"{fallen[0].decision_id}: status {known['status']}, served by {known['served']}")
     rate(stack, fallen[0].decision_id, "up")
-    chapter("5. Cost")
+    chapter(f"5. A night: {REQUESTS} more answers are rated, the router is refitted, and daemons follow")
+    learn(stack, prompts)
+    chapter("6. Cost of the first chapter")
     report(spent(outcomes.values()), served)
 
 
@@ -150,6 +156,54 @@ def recovered(stack: Stack, prompt: str) -> Served:
             expect(one.status == "routed", "requests are routed again")
             return one
         time.sleep(0.5)
+
+
+def learn(stack: Stack, prompts: Sequence[dict[str, str]]) -> None:
+    """Ratings come in, a retrain runs, the version changes, and a rollback brings the old one back."""
+    with ThreadPoolExecutor(8) as visitors:
+        ups = sum(visitors.map(lambda number: visit(stack, prompts[number % len(prompts)], number), range(REQUESTS)))
+    console.print(f"{ups} thumbs up, {REQUESTS - ups} down")
+    before = version(stack)
+    console.print(routerd(stack, "retrain"), markup=False)
+    after = followed(stack, before)
+    console.print(f"served by {before} until then, now by {after}")
+    console.print(routerd(stack, "artifacts", "rollback", "mf"), markup=False)
+    expect(followed(stack, after) == before, f"a rollback brings {before} back")
+
+
+def visit(stack: Stack, row: dict[str, str], number: int) -> bool:
+    """One more request, and whether its user likes the answer: not the cheap model's to a hard prompt, but for one user
+    in eleven who says the opposite of what the others would."""
+    one = ask(stack, f"{row['prompt']}\n(case {number})", row["level"], stream=False)
+    likes = (one.level == "easy" or one.model != CHEAPEST) != (number % 11 == 0)
+    answer = httpx.post(
+        f"{stack.daemon}/v1/feedback", json={"decision_id": one.decision_id, "rating": "up" if likes else "down"}
+    )
+    expect(answer.status_code in (201, 202), f"the rating was taken, not {answer.status_code}: {answer.text}")
+    return likes
+
+
+def routerd(stack: Stack, *arguments: str) -> str:
+    """What the command prints, on the daemon's configuration."""
+    command = [sys.executable, "-m", "scorer", *arguments, "--config", stack.services["daemon"].command[-1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    expect(done.returncode == 0, f"`routerd {' '.join(arguments)}` works: {done.stderr}")
+    return done.stdout.strip()
+
+
+def version(stack: Stack) -> str:
+    """The version of mf that serves."""
+    found: str = httpx.get(f"{stack.daemon}/v1/routers").json()["routers"]["mf"]["version"]
+    return found
+
+
+def followed(stack: Stack, before: str) -> str:
+    """The version that the daemon takes up in place of another; it looks every few seconds."""
+    deadline = time.monotonic() + 30
+    while version(stack) == before:
+        expect(time.monotonic() < deadline, f"another version than {before} is taken up")
+        time.sleep(0.2)
+    return version(stack)
 
 
 def spent(outcomes: Iterable[dict[str, Any]]) -> Spent:

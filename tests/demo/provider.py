@@ -61,7 +61,7 @@ class Provider:
             deltas += [{"content": word} for word in answer]
             return self._stream(body, frame, answer, [{"index": 0, "delta": delta} for delta in deltas])
         message = {"role": "assistant", "content": "".join(answer)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": _end(body, answer)}
         return JSONResponse(frame | {"choices": [choice], "usage": _usage(body["messages"], answer)})
 
     async def _completion(self, request: Request) -> Response:
@@ -71,7 +71,7 @@ class Provider:
         answer, frame = _answer(body, body["prompt"]), _frame(body, "text_completion")
         if body.get("stream"):
             return self._stream(body, frame, answer, [{"index": 0, "text": word} for word in answer])
-        choice = {"index": 0, "text": "".join(answer), "finish_reason": "stop"}
+        choice = {"index": 0, "text": "".join(answer), "finish_reason": _end(body, answer)}
         return JSONResponse(frame | {"choices": [choice], "usage": _usage(body["prompt"], answer)})
 
     async def _response(self, request: Request) -> Response:
@@ -104,6 +104,9 @@ class Provider:
                 "total_tokens": usage["total_tokens"],
             },
         }
+        cut_short = _end(body, answer) == "length"
+        if cut_short:
+            response |= {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
         if not body.get("stream"):
             return JSONResponse(response)
         created: dict[str, object] = {
@@ -116,7 +119,8 @@ class Provider:
             "content_index": 0,
             "item_id": "msg",
         }
-        done: dict[str, object] = {"type": "response.completed", "response": response}
+        end = "response.incomplete" if cut_short else "response.completed"
+        done: dict[str, object] = {"type": end, "response": response}
         events: list[dict[str, object]] = [created, *(delta | {"delta": word} for word in answer), done]
         return StreamingResponse(_events(events, self.gap), media_type="text/event-stream")
 
@@ -160,7 +164,7 @@ class Provider:
         chunks = [frame | {"choices": [{**choice, "finish_reason": None}]} for choice in choices]
         if self.cut:
             return StreamingResponse(_cut(chunks[: len(chunks) // 2], self.gap), media_type="text/event-stream")
-        last: dict[str, object] = {"index": 0, "finish_reason": "stop"}
+        last: dict[str, object] = {"index": 0, "finish_reason": _end(body, answer)}
         if "delta" in choices[0]:
             last["delta"] = {}
         else:
@@ -198,8 +202,18 @@ def _frame(body: dict[str, object], kind: str) -> dict[str, object]:
 
 
 def _answer(body: dict[str, object], asked: object) -> list[str]:
-    """The words of an answer that names the model and repeats the end of what it was asked."""
-    return [word + " " for word in f"{body['model']} heard: {_text(asked)[-200:]}".split()]
+    """The words of an answer that names the model and repeats the end of what it was asked, as many as may be."""
+    return [word + " " for word in f"{body['model']} heard: {_text(asked)[-200:]}".split()][: _limit(body)]
+
+
+def _limit(body: dict[str, object]) -> int | None:
+    """The most words that were asked for."""
+    limits = (body.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+    return next((limit for limit in limits if isinstance(limit, int)), None)
+
+
+def _end(body: dict[str, object], answer: list[str]) -> str:
+    return "length" if len(answer) == _limit(body) else "stop"
 
 
 def _text(asked: object) -> str:

@@ -88,7 +88,7 @@ def running(folder: Path, config: Path, proxy_config: Path, latencies: Mapping[s
     `latencies` (seconds) has one stand-in provider for each environment variable prefix that the proxy's config
     reads its api_base from, e.g. STRONG for STRONG_API_BASE.
     """
-    ports = {name: _free_port() for name in (*latencies, "daemon", "proxy")}
+    ports = {name: free_port() for name in (*latencies, "daemon", "proxy")}
     services = {name: _provider(name, ports[name], latency, folder) for name, latency in latencies.items()}
     services["daemon"] = _daemon(folder, config, ports["daemon"])
     bases = {f"{name}_API_BASE": f"http://127.0.0.1:{ports[name]}/v1" for name in latencies}
@@ -141,7 +141,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

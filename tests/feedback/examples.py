@@ -16,7 +16,7 @@ from feedback.plugins import Plugins
 from feedback.store import Store
 from feedback.writer import DecisionWriter
 from gateway_plugin import ids
-from scorer.decisions import Decision
+from scorer.decisions import Decision, KeptPrompt, kept
 from scorer.web import Problem, answer_problem
 
 
@@ -60,7 +60,13 @@ def a_decision(**changes: Any) -> Decision:
     )
 
 
-def application(store: Store, writer: DecisionWriter | None = None, plugins: Plugins | None = None) -> Starlette:
+async def keep_all(text: str) -> KeptPrompt:
+    return kept("text", text, "f" * 64, b"embedding", b"features")
+
+
+def application(
+    store: Store, writer: DecisionWriter | None = None, plugins: Plugins | None = None, keep: api.Keep = keep_all
+) -> Starlette:
     """The feedback endpoints on a store that lives as long as the application."""
     writer = writer or DecisionWriter(store)
 
@@ -71,7 +77,7 @@ def application(store: Store, writer: DecisionWriter | None = None, plugins: Plu
         await store.close()
 
     return Starlette(
-        routes=[endpoint.route for endpoint in api.endpoints(store, writer, plugins or Plugins())],
+        routes=[endpoint.route for endpoint in api.endpoints(store, writer, plugins or Plugins(), keep)],
         exception_handlers={Problem: answer_problem},
         lifespan=lifespan,
     )

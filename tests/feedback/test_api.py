@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import json
 import logging
@@ -16,7 +17,7 @@ from feedback.plugins import Plugins
 from feedback.store import Store
 from feedback.writer import DecisionWriter
 from gateway_plugin import ids
-from scorer.decisions import Decision
+from scorer.decisions import Decision, KeptPrompt, kept
 from tests.conftest import Serve
 from tests.feedback.conftest import Away
 from tests.feedback.examples import a_decision, application, id_aged, rows
@@ -89,6 +90,7 @@ def test_a_rating_of_a_known_decision_is_stored(daemon: Daemon, decision: Decisi
         "kind": "thumb",
         "value": 0.0,
         "comment": "wrong",
+        "tags": [],
     }
 
 
@@ -119,6 +121,104 @@ def test_a_fallback_can_be_read_and_rated(daemon: Daemon) -> None:
     assert (whole["requested"], whole["session_id"], whole["user"]) == ("router-mf-p30", "s", "ann")
     assert (whole["outcome"]["served"], whole["reason"]) == ("strong", "timeout")
     assert [rating["value"] for rating in whole["ratings"]] == [1.0]
+
+
+def test_stars_are_quarters_and_tags_stay_with_them(daemon: Daemon, decision: Decision) -> None:
+    for stars, value in ((1, 0.0), (2, 0.25), (3, 0.5), (4, 0.75), (5, 1.0)):
+        body = {"decision_id": decision.decision_id, "stars": stars, "tags": ["slow", "terse"]}
+        assert daemon.post("/v1/feedback", body).status_code == 201
+        (rating,) = daemon.read(decision.decision_id)["ratings"]
+        assert (rating["kind"], rating["value"], rating["tags"]) == ("stars", value, ["slow", "terse"])
+    daemon.rate(decision.decision_id, "up")
+    assert [(one["kind"], one["value"]) for one in daemon.read(decision.decision_id)["ratings"]] == [("thumb", 1.0)]
+
+
+def test_a_call_can_be_rated_where_its_id_is_unique(daemon: Daemon, decision: Decision) -> None:
+    def rate(call_id: str) -> httpx.Response:
+        return daemon.post("/v1/feedback", {"call_id": call_id, "rating": "down"})
+
+    assert decision.call_id is not None
+    assert rate(decision.call_id).status_code == 201
+    assert [one["value"] for one in daemon.read(decision.decision_id)["ratings"]] == [0.0]
+    assert problem(rate("another")) == (404, "unknown_call", "call_id")
+    outcome = {"decision_id": ids.mint(), "status": "fallback", "call_id": decision.call_id}
+    daemon.post("/v1/outcomes", [outcome])
+    assert problem(rate(decision.call_id)) == (409, "ambiguous_call", "call_id")
+
+
+# Comparisons
+
+
+PAIR = {"model_a": "strong", "model_b": "cheap", "winner": "model_b"}
+
+
+def test_a_comparison_of_a_decision_is_stored_and_of_an_unknown_one_pending(
+    daemon: Daemon, decision: Decision, store_url: str
+) -> None:
+    def compare(decision_id: str) -> httpx.Response:
+        return daemon.post("/v1/comparisons", {**PAIR, "decision_id": decision_id, "user": "ann"})
+
+    stored, pending = compare(decision.decision_id), compare(ids.mint())
+    assert (stored.status_code, stored.json()["status"]) == (201, "stored")
+    assert (pending.status_code, pending.json()["status"]) == (202, "pending")
+    assert problem(compare(id_aged(601))) == (404, "unknown_decision", "decision_id")
+    kept = rows(store_url, 'SELECT comparison_id, decision_id, winner, source, "user", text_hash FROM comparisons')
+    assert kept[0] == (stored.json()["comparison_id"], decision.decision_id, "model_b", "human", "ann", None)
+    assert len(kept) == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "vectors"),
+    [
+        ("text", "why?", (b"embedding", b"features")),
+        ("embedding", None, (b"embedding", b"features")),
+        ("hash", None, (None, None)),
+    ],
+)
+def test_of_a_comparisons_prompt_is_kept_what_the_setting_says(
+    store_url: str, serve: Serve, setting: str, text: str | None, vectors: tuple[bytes | None, bytes | None]
+) -> None:
+    async def keep(prompt: str) -> KeptPrompt:
+        return kept(setting, prompt, "f" * 64, b"embedding", b"features")
+
+    with httpx.Client(base_url=serve(application(Store(store_url), keep=keep))) as client:
+        assert client.post("/v1/comparisons", json={**PAIR, "prompt": "why?"}).status_code == 201
+    found = rows(store_url, "SELECT text_hash, text, embedding, features, decision_id FROM comparisons")
+    assert found == [(hashlib.sha256(b"why?").hexdigest(), text, *vectors, None)]
+
+
+def test_a_comparison_with_the_same_key_is_stored_once(daemon: Daemon, store_url: str) -> None:
+    body = {**PAIR, "prompt": "why?", "source": "survey"}
+    first = daemon.post("/v1/comparisons", body, idempotency_key="k")
+    again = daemon.post("/v1/comparisons", body, idempotency_key="k")
+    assert (again.status_code, again.content) == (first.status_code, first.content) == (201, first.content)
+    other = daemon.post("/v1/comparisons", {**body, "winner": "tie"}, idempotency_key="k")
+    assert problem(other) == (409, "key_reused", "Idempotency-Key")
+    feedback = daemon.post("/v1/feedback", {"decision_id": ids.mint(), "rating": "up"}, idempotency_key="k")
+    assert problem(feedback) == (409, "key_reused", "Idempotency-Key")
+    assert rows(store_url, "SELECT winner, source FROM comparisons") == [("model_b", "survey")]
+
+
+BAD_COMPARISONS: list[tuple[dict[str, object], str]] = [
+    ({}, "decision_id"),
+    ({"prompt": "why?", "decision_id": "01900000-0000-7000-8000-000000000000"}, "prompt"),
+    ({"decision_id": "x"}, "decision_id"),
+    ({"prompt": " \n"}, "prompt"),
+    ({"prompt": "why?", "winner": "strong"}, "winner"),
+    ({"prompt": "why?", "model_b": "strong"}, "model_b"),
+    ({"prompt": "why?", "model_a": ""}, "model_a"),
+    ({"prompt": "why?", "source": ""}, "source"),
+    ({"prompt": "why?", "weight": 2}, "weight"),
+]
+
+
+def test_a_bad_comparison_names_the_field(daemon: Daemon, store_url: str) -> None:
+    for change, field in BAD_COMPARISONS:
+        assert problem(daemon.post("/v1/comparisons", {**PAIR, **change})) == (400, "bad_request", field), change
+    assert rows(store_url, "SELECT count(*) FROM comparisons") == [(0,)]
+
+
+# Idempotency
 
 
 def test_the_same_key_and_body_get_the_same_answer(daemon: Daemon, store_url: str) -> None:
@@ -152,6 +252,14 @@ BAD_FEEDBACK: list[tuple[object, str | None]] = [
     ({"decision_id": ID}, "rating"),
     ({"decision_id": ID, "rating": "Up"}, "rating"),
     ({"decision_id": ID, "rating": True}, "rating"),
+    ({"decision_id": ID, "rating": "up", "stars": 3}, "stars"),
+    ({"decision_id": ID, "stars": 0}, "stars"),
+    ({"decision_id": ID, "stars": 6}, "stars"),
+    ({"decision_id": ID, "stars": 2.5}, "stars"),
+    ({"decision_id": ID, "call_id": "call-1", "rating": "up"}, "call_id"),
+    ({"call_id": "", "rating": "up"}, "call_id"),
+    ({"decision_id": ID, "rating": "up", "tags": ["t" * 65]}, "tags[0]"),
+    ({"decision_id": ID, "rating": "up", "tags": ["t"] * 21}, "tags"),
     ({"decision_id": ID, "rating": "up", "comment": "c" * 4001}, "comment"),
     ({"decision_id": ID, "rating": "up", "user": "u" * 257}, "user"),
     ({"decision_id": ID, "rating": "up", "thumb": 1}, "thumb"),
@@ -166,7 +274,7 @@ def test_a_bad_feedback_body_names_the_field(daemon: Daemon) -> None:
 
 def test_what_is_not_json_is_400(daemon: Daemon) -> None:
     for body in (b"", b"{", b"\xff", b'{"comment": "\\ud800"}', b"[" * 60_000):
-        for path in ("/v1/feedback", "/v1/outcomes"):
+        for path in ("/v1/feedback", "/v1/comparisons", "/v1/outcomes"):
             assert problem(daemon.client.post(path, content=body))[0] == 400, body
 
 
@@ -190,7 +298,19 @@ JSON_VALUES = st.recursive(
 IDS = st.builds(id_aged, st.floats(-1e6, 1e6)) | st.uuids().map(str) | st.text(max_size=40)
 FEEDBACK = st.fixed_dictionaries(
     {"decision_id": IDS | JSON_VALUES, "rating": st.sampled_from(["up", "down", "none"]) | JSON_VALUES},
-    optional={"comment": st.text() | JSON_VALUES, "user": st.text() | JSON_VALUES, "more": JSON_VALUES},
+    optional={
+        "comment": st.text() | JSON_VALUES,
+        "user": st.text() | JSON_VALUES,
+        "call_id": st.text() | JSON_VALUES,
+        "stars": st.integers() | JSON_VALUES,
+        "tags": st.lists(st.text()) | JSON_VALUES,
+        "more": JSON_VALUES,
+    },
+)
+CALL = st.fixed_dictionaries({"call_id": st.text(), "stars": st.integers(0, 6)})
+COMPARISON = st.fixed_dictionaries(
+    {"model_a": st.text(max_size=3), "model_b": st.text(max_size=3), "winner": st.sampled_from(["model_a", "tie"])},
+    optional={"decision_id": IDS, "prompt": st.text(), "user": st.text() | JSON_VALUES, "source": st.text()},
 )
 LIKELY = st.fixed_dictionaries(
     {"decision_id": st.builds(id_aged, st.floats(0, 500)), "rating": st.sampled_from(["up", "down", "none"])},
@@ -217,8 +337,8 @@ REPORT = OUTCOMES | st.fixed_dictionaries({}, optional={"outcomes": OUTCOMES | J
 def test_no_body_is_ever_answered_with_a_server_error(daemon: Daemon) -> None:
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
-        path=st.sampled_from(["/v1/feedback", "/v1/outcomes"]),
-        body=(FEEDBACK | LIKELY | REPORT | JSON_VALUES).map(lambda body: json.dumps(body).encode())
+        path=st.sampled_from(["/v1/feedback", "/v1/comparisons", "/v1/outcomes"]),
+        body=(FEEDBACK | CALL | COMPARISON | LIKELY | REPORT | JSON_VALUES).map(lambda body: json.dumps(body).encode())
         | st.binary(max_size=50),
         key=st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=5),
     )
@@ -307,6 +427,7 @@ def test_a_decision_that_is_not_written_yet_can_be_read_and_rated(store_url: str
     with httpx.Client(base_url=serve(application(store, writer))) as client:
         body = {"decision_id": queued.decision_id, "rating": "up"}
         assert client.post("/v1/feedback", json=body).status_code == 201
+        assert client.post("/v1/feedback", json={"call_id": queued.call_id, "stars": 5}).status_code == 201
         whole = client.get(f"/v1/decisions/{queued.decision_id}").json()
         assert (whole["model"], [rating["value"] for rating in whole["ratings"]]) == ("cheap", [1.0])
         writer._queue.clear()
@@ -324,6 +445,7 @@ def test_a_database_that_is_away_is_503_with_retry_after(daemon: Daemon, away: A
     with away():
         for answer in (
             daemon.rate(decision_id),
+            daemon.post("/v1/comparisons", {**PAIR, "prompt": "why?"}),
             daemon.post("/v1/outcomes", [{"decision_id": decision_id, "status": "success"}]),
         ):
             assert problem(answer) == (503, "unavailable", None)
@@ -332,5 +454,5 @@ def test_a_database_that_is_away_is_503_with_retry_after(daemon: Daemon, away: A
 
 
 def test_the_wrong_method_is_405(daemon: Daemon) -> None:
-    calls = itertools.product(["GET", "PUT", "DELETE"], ["/v1/feedback", "/v1/outcomes"])
+    calls = itertools.product(["GET", "PUT", "DELETE"], ["/v1/feedback", "/v1/comparisons", "/v1/outcomes"])
     assert {daemon.client.request(method, path).status_code for method, path in calls} == {405}

@@ -13,8 +13,9 @@ from multiprocessing.synchronize import Barrier
 
 import httpx
 
+from feedback.keys import Idempotency, KeyReused
 from feedback.records import Rating
-from feedback.store import Idempotency, KeyReused, Store
+from feedback.store import Store
 from gateway_plugin import ids
 from tests.conftest import free_port
 from tests.feedback.examples import rows

@@ -21,12 +21,15 @@ from tests.feedback.examples import a_decision, execute, rows
 SECOND_REVISION = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "9999", "0002"
+revision, down_revision = "9999", "0004"
 def upgrade(): op.add_column("ratings", sa.Column("stars", sa.Integer))
 """
 
 STRUCTURE = {
-    "sqlite": "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type, name",
+    "sqlite": """
+        SELECT it.name, own.name, own.type || own."notnull" || own.pk
+        FROM sqlite_master it, pragma_table_info(it.name) own WHERE it.type = 'table' UNION ALL
+        SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY 1, 2, 3""",
     "postgresql": """
         SELECT table_name, column_name, data_type || is_nullable FROM information_schema.columns
         WHERE table_schema = 'public' UNION ALL
@@ -97,7 +100,7 @@ def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert rows(empty_url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0002",)]
+    assert rows(empty_url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0004",)]
 
 
 def test_a_new_file_that_another_process_is_just_writing_is_waited_for(tmp_path: Path) -> None:

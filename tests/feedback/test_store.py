@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from feedback.database import Unavailable
+from feedback.keys import Idempotency, KeyReused
+from feedback.ratings import AmbiguousCall, UnknownCall, UnknownDecision
 from feedback.records import Outcome, Rating, Record, StoredCalibration
-from feedback.store import Idempotency, KeyReused, Store, UnknownDecision
+from feedback.store import Store
 from gateway_plugin import ids
 from tests.feedback.conftest import Away
 from tests.feedback.examples import a_decision, execute, id_aged, rows
@@ -244,6 +246,45 @@ async def test_people_who_rate_at_once_leave_one_current_rating_each(store_url: 
     assert rows(store_url, "SELECT count(*) FROM ratings") == [(72,)]
     await store.close()
     await replica.close()
+
+
+# Calls
+
+
+async def test_a_call_is_rated_by_its_decision_or_its_outcome(store: Store) -> None:
+    decided, fallback = a_decision(call_id="call 1"), ids.mint()
+    await store.add_decisions([decided, a_decision(call_id="call 3")])
+    await store.record_outcomes([Outcome(decision_id=decided.decision_id, status="success", call_id="call 1")])
+    await store.record_outcomes([Outcome(decision_id=fallback, status="fallback", call_id="call 2")])
+    for call_id, decision_id in (("call 1", decided.decision_id), ("call 2", fallback)):
+        receipt = await store.rate_call(call_id, Rating(decision_id="", value=1.0))
+        assert receipt.status == "stored"
+        (rating,) = (await whole(store, decision_id)).ratings
+        assert (rating.feedback_id, rating.decision_id) == (receipt.feedback_id, decision_id)
+
+
+async def test_a_call_that_is_unknown_or_not_one_is_refused(store: Store, store_url: str) -> None:
+    await store.add_decisions([a_decision(call_id="twice") for _ in range(3)])
+    key = Idempotency("key", "digest")
+    with pytest.raises(AmbiguousCall):
+        await store.rate_call("twice", Rating(decision_id="", value=1.0), key)
+    with pytest.raises(UnknownCall):
+        await store.rate_call("once", Rating(decision_id="", value=1.0), key)
+    with pytest.raises(AmbiguousCall):
+        await store.rate_call("once", Rating(decision_id="", value=1.0), key, [ids.mint(), ids.mint()])
+    assert rows(store_url, "SELECT count(*) FROM ratings") == [(0,)]
+    assert rows(store_url, "SELECT count(*) FROM idempotency_keys") == [(0,)]
+    unwritten = ids.mint()
+    assert (await store.rate_call("once", Rating(decision_id="", value=1.0), key, [unwritten])).status == "stored"
+    assert rows(store_url, "SELECT decision_id FROM ratings") == [(unwritten,)]
+
+
+async def test_a_key_answers_for_a_call_that_has_become_ambiguous_since(store: Store) -> None:
+    key = Idempotency("key", "digest")
+    await store.add_decisions([a_decision(call_id="call")])
+    first = await store.rate_call("call", Rating(decision_id="", value=1.0), key)
+    await store.add_decisions([a_decision(call_id="call")])
+    assert await store.rate_call("call", Rating(decision_id="", value=1.0), key) == first
 
 
 # Idempotency

@@ -31,6 +31,11 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call_id: _Text | None = None
 
 
+class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    messages: Annotated[list[dict[str, str]], msgspec.Meta(min_length=1)]
+    answer: Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decision_id: _Text
     status: Literal["success", "failure", "fallback", "rejected"]
@@ -47,11 +52,13 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disconnected: bool | None = None
     cache_hit: bool | None = None
     error: _Text | None = None
+    finish_reason: _Text | None = None
     requested: _Text | None = None
     reason: _Text | None = None
     created_at: float | None = None
     session_id: _Text | None = None
     user: _Text | None = None
+    sample: Sample | None = None
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +90,7 @@ class Daemon:
         self.ladder = self._ladder
         self.mode = "route"
         self.protocol = 1
+        self.sampling = False  # asks for every answer
         self.choice: str | None = None  # None: the cheapest candidate
         self.behaviour: Callable[[], Awaitable[Response | None]] = normal
         self.questions: list[Question] = []
@@ -138,6 +146,7 @@ class Daemon:
                 "propensity": 1.0,
                 "explored": False,
                 "reason": "below the threshold → cheap",
+                "sample_answer": self.sampling,
             }
         )
 

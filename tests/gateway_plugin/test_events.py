@@ -73,6 +73,26 @@ def test_a_client_that_left_is_marked_in_either_bucket() -> None:
         assert events.success(kwargs, None, None)["disconnected"] is True
 
 
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ({"choices": [{"finish_reason": "length"}]}, "length"),
+        (litellm.ModelResponse(choices=[{"finish_reason": "tool_calls", "message": {"content": ""}}]), "tool_calls"),
+        ({"stop_reason": "max_tokens"}, "length"),
+        ({"stop_reason": "end_turn"}, "stop"),
+        ({"incomplete_details": {"reason": "max_output_tokens"}}, "length"),
+        ({"response": {"incomplete_details": {"reason": "content_filter"}}}, "content_filter"),
+        ({"choices": [{"finish_reason": "x" * 1000}]}, "x" * 100),
+        ({"choices": []}, None),
+        ({"choices": [{"finish_reason": 3}]}, None),
+        (None, None),
+        ("text", None),
+    ],
+)
+def test_why_an_answer_ended_is_said_in_chats_words(response: object, reason: str | None) -> None:
+    assert events.finish_reason(response) == reason
+
+
 def test_an_error_names_class_and_status_and_not_the_message() -> None:
     exception = litellm.RateLimitError("prompt: secret", llm_provider="openai", model="gpt-4o")
     assert events.error(exception) == "RateLimitError 429"

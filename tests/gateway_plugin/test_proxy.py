@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from feedback.chat import MARK, Chat, Reply
 from gateway_plugin import ids
 from tests.demo.provider import Provider
 from tests.gateway_plugin import daemon as behaviours
@@ -187,6 +189,75 @@ def test_every_text_endpoint_is_routed_and_reported(
     assert (outcome.ttft_ms is not None) is stream
     if outcome.ttft_ms is not None:
         assert 0 < outcome.ttft_ms <= outcome.latency_ms
+
+
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}),
+        ("/v1/responses", {"input": "hi"}),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_is_reported_when_the_daemon_asks_for_it(
+    stack: Stack, path: str, prompt: dict[str, object], stream: bool
+) -> None:
+    body = {"model": "router", "stream": stream} | prompt
+    asked_not = stack.post(path, body)
+    assert stack.daemon.outcome(asked_not.headers["x-routerd-decision-id"]).sample is None
+    stack.daemon.sampling = True
+    answer = stack.post(path, body)
+    sample = stack.daemon.outcome(answer.headers["x-routerd-decision-id"]).sample
+    assert sample is not None
+    assert sample.messages == [{"role": "user", "content": "hi"}]
+    assert "gpt-4o-mini heard" in sample.answer
+
+
+def test_the_judges_calls_are_let_pass_and_its_mark_is_no_way_round_routing(stack: Stack) -> None:
+    stack.daemon.sampling = True
+
+    async def ask() -> Reply:
+        chat = Chat(f"{stack.url}/v1", "sk-all", 30.0)
+        try:
+            return await chat.ask("gpt-4o", [{"role": "user", "content": "hi"}], 50)
+        finally:
+            await chat.close()
+
+    judged = asyncio.run(ask())
+    assert "gpt-4o heard" in judged.text
+    assert judged.whole
+    assert min(judged.tokens_in, judged.tokens_out) > 0
+    assert "x-routerd-decision-id" not in stack.chat("gpt-4o", user=MARK).headers
+    assert stack.daemon.questions == []
+    routed = stack.chat("router", user=MARK)
+    assert _status(routed) == "routed"
+    ids_reported = {outcome.decision_id for outcome in stack.daemon.outcomes}
+    outcome = stack.daemon.outcome(routed.headers["x-routerd-decision-id"])
+    assert ids_reported <= {outcome.decision_id}
+
+
+LONG = "to be " * 12  # the stand-in repeats it
+
+
+@pytest.mark.parametrize(
+    ("path", "prompt", "limit"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": LONG}]}, "max_tokens"),
+        ("/v1/completions", {"prompt": LONG}, "max_tokens"),
+        ("/v1/messages", {"messages": [{"role": "user", "content": LONG}]}, "max_tokens"),
+        ("/v1/responses", {"input": LONG}, "max_output_tokens"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_was_cut_at_its_limit_is_reported_so(
+    stack: Stack, path: str, prompt: dict[str, object], limit: str, stream: bool
+) -> None:
+    for most, reasons in ((16, ["length"]), (100, ["stop", None])):  # LiteLLM raises limits below 16 on some paths
+        answer = stack.post(path, {"model": "router", "stream": stream, limit: most} | prompt)
+        assert answer.status_code == 200
+        assert stack.daemon.outcome(answer.headers["x-routerd-decision-id"]).finish_reason in reasons
 
 
 def test_an_outcome_costs_tokens_times_price(stack: Stack) -> None:

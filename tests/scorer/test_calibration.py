@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorer import calibration
+from scorer import calibration, catalogue
 from scorer.artifacts import ArtifactError
 from scorer.calibration import Calibration
 from scorer.policy import greedy
 from scorer.routers.base import Prompts
 from scorer.routers.random import Random
+from tests.scorer.text import Lengths
 
 GENERATOR = np.random.default_rng(0)
+PAIR = ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
 
 
 @given(st.integers(0, 100), st.integers(0, 2**32 - 1))
@@ -100,8 +102,9 @@ def test_a_saved_sample_keeps_directions_and_no_text(tmp_path: Path) -> None:
     assert not any(b"secret" in path.read_bytes() for path in directory.iterdir())
 
 
-def test_the_shipped_sample_calibrates_the_random_router() -> None:
-    name, prompts = calibration.shipped_sample(None)
+@pytest.mark.parametrize("encoder", ["minilm", "static"])
+def test_the_shipped_sample_calibrates_the_random_router(encoder: str) -> None:
+    name, prompts = calibration.shipped_sample(encoder, None)
     assert "1" in name
     assert len(prompts) > 1000
     scores = calibration.calibrate(Random(), ("big", "small"), name, prompts)
@@ -110,4 +113,47 @@ def test_the_shipped_sample_calibrates_the_random_router() -> None:
 
 def test_a_sample_made_with_another_encoder_is_refused() -> None:
     with pytest.raises(ArtifactError, match="the one in use is ffffffffffff"):
-        calibration.shipped_sample("f" * 64)
+        calibration.shipped_sample("minilm", "f" * 64)
+
+
+def test_both_encoders_read_the_same_sample() -> None:
+    (name, minilm), (other_name, static) = (calibration.shipped_sample(one, None) for one in ("minilm", "static"))
+    assert name == other_name
+    assert minilm.texts == static.texts
+    np.testing.assert_array_equal(minilm.features, static.features)
+
+
+def test_a_router_of_vectors_is_calibrated_as_shipped_on_those_of_the_sample() -> None:
+    encoder = catalogue.load_encoder("static")
+    router = catalogue.load("mf", "pretrained", encoder)
+    found = calibration.as_shipped(router, PAIR, encoder)
+    assert found is not None
+    name, prompts = calibration.shipped_sample("static", encoder.id)
+    assert found.sample == name
+    np.testing.assert_allclose(found.lowest, router.score(prompts, PAIR).win_rates[:, 1])
+
+
+@pytest.mark.parametrize("models", [2, 3, 5])
+def test_a_router_of_texts_is_calibrated_as_shipped_on_its_own_win_rates(models: int) -> None:
+    """Second way: on texts that it gives just those win rates."""
+    encoder, lengths = catalogue.load_encoder("static"), GENERATOR.integers(1, 100, 60)
+    router = Lengths(("chat-60", (lengths / 100).astype(np.float32)))
+    found = calibration.as_shipped(router, tuple("abcde"[:models]), encoder)
+    assert found is not None
+    assert found.sample == "chat-60"
+    nothing = np.zeros((60, 0), np.float32)
+    prompts = Prompts(["x" * length for length in lengths], nothing, nothing)
+    again = calibration.calibrate(router, tuple("abcde"[:models]), "again", prompts)
+    np.testing.assert_allclose(found.lowest, again.lowest, atol=1e-7)
+    np.testing.assert_allclose(found.lowest, lengths / 100 / (models - 1), atol=1e-7)
+
+
+def test_a_router_of_texts_without_a_sample_is_not_calibrated() -> None:
+    assert calibration.as_shipped(Lengths(), PAIR, catalogue.load_encoder("static")) is None
+
+
+def test_calibrating_in_blocks_is_calibrating_at_once() -> None:
+    prompts, seen = sample(150), []
+    found = calibration.calibrate(Random(), PAIR, "made up", prompts, lambda done, total: seen.append((done, total)))
+    np.testing.assert_array_equal(found.lowest, Random().score(prompts, PAIR).win_rates[:, 1])
+    assert seen == [(64, 150), (128, 150), (150, 150)]

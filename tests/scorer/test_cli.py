@@ -61,7 +61,7 @@ def fault(*arguments: object) -> str:
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(PRETRAINED / "mf", tmp_path / "mf"))
+    return Path(shutil.copytree(PRETRAINED / "minilm" / "mf", tmp_path / "mf"))
 
 
 def test_truncated_artifact_is_named(config: Write, artifact: Path) -> None:
@@ -79,7 +79,7 @@ def test_tampered_manifest_is_named(config: Write, artifact: Path) -> None:
 
 
 def test_artifact_of_another_router_is_named(config: Write) -> None:
-    line = fault("serve", "--config", config(f"routers: {{mf: {{artifact: {PRETRAINED / 'calibration'}}}}}"))
+    line = fault("serve", "--config", config(f"routers: {{mf: {{artifact: {PRETRAINED / 'minilm' / 'calibration'}}}}}"))
     assert "is an artifact of router 'calibration', not 'mf'" in line
 
 
@@ -93,9 +93,12 @@ def test_missing_encoder_says_what_to_run(config: Write, tmp_path: Path, monkeyp
     assert "run `routerd encoder export`" in fault("serve", "--config", config())
 
 
-def test_router_that_this_version_lacks_is_named(config: Write) -> None:
+def test_router_that_this_version_lacks_is_named(config: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scorer import catalogue
+
+    monkeypatch.delitem(catalogue.LOADERS, "bert")
     line = fault("serve", "--config", config("routers: {mf: {}, bert: {}}"))
-    assert "router 'bert': not in this version, which has mf, sw, random" in line
+    assert "router 'bert': not in this version, which has mf, sw," in line
 
 
 def test_ladder_of_unknown_models_gets_suggestions(config: Write, tmp_path: Path) -> None:
@@ -207,6 +210,23 @@ def test_tables_become_battles_and_battles_a_router_that_is_served(
     assert hard > easy + 0.1
 
 
+def test_train_and_evaluate_go_by_the_encoder_that_they_are_given(responses: Path, tmp_path: Path) -> None:
+    """Without torch's encoder or a cache: the static one ships."""
+    battles, mine = tmp_path / "battles.jsonl", tmp_path / "mine"
+    run("import", "matrix", responses, "--metadata", "topic", "--out", battles)
+    for encoder in ("static", PRETRAINED / "static" / "encoder"):
+        shutil.rmtree(mine, ignore_errors=True)
+        trained = run("train", "sw", "--battles", battles, "--encoder", encoder, "--out", mine)
+        assert trained.exit_code == 0, trained.output
+    shipped = json.loads((PRETRAINED / "static" / "encoder" / "encoder.json").read_bytes())
+    assert json.loads((mine / "artifact.json").read_bytes())["encoder_id"] == shipped["id"]
+    options = ["--routers", f"sw={mine}", "--strong", "big", "--weak", "small", "--out", tmp_path / "report"]
+    measured = run("evaluate", "--benchmark", responses, "--encoder", "static", *options)
+    row = next(line for line in measured.output.splitlines() if line.startswith("sw (mine) "))
+    assert float(row.split()[2]) > 0.7
+    assert "was fitted with encoder" in fault("evaluate", "--benchmark", responses, "--encoder", "minilm", *options)
+
+
 def test_evaluation_prompts_are_dropped_and_counted(responses: Path, tmp_path: Path, encoder: Encoder) -> None:
     battles, held_out = tmp_path / "battles.jsonl", tmp_path / "held_out.jsonl"
     run("import", "matrix", responses, "--metadata", "topic", "--out", battles)
@@ -304,6 +324,62 @@ def test_share_is_calibrated_on_a_table_of_prompts(config: Write, tmp_path: Path
 
 def test_too_little_traffic_is_not_calibrated_on(config: Write) -> None:
     assert "0 prompts are logged" in fault("calibrate", "--config", config(), "--strong-share", "0.3")
+
+
+@pytest.fixture
+def lengths(config: Write, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """A configuration with a bert router that reads texts and has no sample."""
+    from scorer import catalogue
+    from tests.scorer.text import Lengths
+
+    monkeypatch.setitem(catalogue.LOADERS, "bert", lambda *_: Lengths())
+    return lambda more="": config(f"encoder: static\nrouters: {{mf: {{}}, bert: {{}}}}\n{more}")
+
+
+def test_a_router_of_texts_is_calibrated_on_a_table_and_can_be_the_default_then(lengths: Write, tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from scorer import config as settings
+    from scorer import daemon
+
+    prompts = tmp_path / "mine.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": "x" * n}) + "\n" for n in range(1, 101)))
+    path = lengths("default: router-bert-p30\n")
+    assert "bert is not calibrated: run routerd calibrate --router bert" in fault("serve", "--config", path)
+    said = calibrated(path, "--strong-share", "0.3", "--prompts", prompts)
+    assert "bert lengths-1 on mine.jsonl, 100 prompts: threshold 0.7050" in said
+    with TestClient(daemon.build(settings.load(path))) as client:
+        strong = client.post("/v1/route", json={"prompt": "x" * 71}).json()
+    assert strong["threshold"] == pytest.approx(0.705)
+    assert strong["probabilities"]["big"] > 0.5
+
+
+def test_a_router_of_texts_is_calibrated_on_logged_texts_where_they_are_kept(lengths: Write) -> None:
+    from starlette.testclient import TestClient
+
+    from scorer import config as settings
+    from scorer import daemon
+
+    path = lengths("keep: text\n")
+    with TestClient(daemon.build(settings.load(path))) as client:
+        for number in range(120):
+            client.post("/v1/route", json={"prompt": "x" * (number % 60 + 1)})
+    said = calibrated(path, "--router", "bert", "--strong-share", "0.5")
+    assert "bert lengths-1 on logged traffic, 120 prompts: threshold 0.3050" in said
+
+
+def test_a_router_of_texts_needs_prompts_where_no_texts_are_kept(lengths: Write) -> None:
+    line = fault("calibrate", "--config", lengths(), "--router", "bert", "--strong-share", "0.3")
+    assert line.endswith("0 prompts are logged with their texts (`keep: text`), 100 are needed; give --prompts FILE")
+
+
+def test_an_encoder_can_be_named_to_calibrate_with(config: Write, tmp_path: Path) -> None:
+    prompts = tmp_path / "mine.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"Sum {n} and {n * n}."}) + "\n" for n in range(50)))
+    options = ["--router", "mf", "--strong-share", "0.5", "--prompts", prompts]
+    versions = [calibrated(config(), *options, "--encoder", name).split(" on ")[0] for name in ("minilm", "static")]
+    shipped = [json.loads((PRETRAINED / name / "mf" / "artifact.json").read_bytes()) for name in ("minilm", "static")]
+    assert versions == [f"mf {manifest['version']}" for manifest in shipped]
 
 
 def test_router_that_is_not_configured_cannot_be_calibrated(config: Write) -> None:

@@ -30,7 +30,7 @@ def fault(tmp_path: Path, text: str) -> str:
 def test_ladder_alone_is_a_configuration(tmp_path: Path) -> None:
     loaded = load(tmp_path, LADDER)
     assert loaded.models == ("big", "small")
-    assert loaded.known_as == ("gpt-4-1106-preview", "small")
+    assert loaded.like == {"big": "gpt-4-1106-preview"}
     assert (loaded.host, loaded.port) == ("127.0.0.1", 4141)
     assert loaded.database_url == "sqlite:///routerd-data/routerd.sqlite"
     assert set(loaded.routers) == {"mf", "random"}
@@ -78,6 +78,9 @@ def test_ipv6_address_is_taken_out_of_its_brackets(tmp_path: Path) -> None:
             "10.0.0.5 can be reached from other machines, so `token` must be set",
         ),
         (LADDER + "token: os.environ/ROUTERD_TEST_UNSET", "the environment has no ROUTERD_TEST_UNSET"),
+        (LADDER + "encoder: bert", "encoder: no encoder 'bert'; accepted: minilm, static"),
+        (LADDER + "encoder: {nam: static}", "unknown field `nam`; accepted: name, directory, threads"),
+        (LADDER + "encoder: 3", "encoder: expected `object`, got `int`"),
         (LADDER + "tokn: x", "unknown field `tokn`; accepted: ladder, listen, token"),
     ],
 )
@@ -88,6 +91,14 @@ def test_mistake_is_named_in_one_line(tmp_path: Path, text: str, says: str) -> N
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match=r"nowhere\.yaml: No such file"):
         config.load(tmp_path / "nowhere.yaml")
+
+
+def test_encoder_is_named_alone_or_with_where_it_lies(tmp_path: Path) -> None:
+    assert load(tmp_path, LADDER).encoder == config.EncoderConfig("minilm")
+    assert load(tmp_path, LADDER + "encoder: static").encoder == config.EncoderConfig("static")
+    whole = load(tmp_path, LADDER + "encoder: {name: static, directory: /srv/mine}").encoder
+    assert whole == config.EncoderConfig("static", Path("/srv/mine"))
+    assert load(tmp_path, LADDER + "encoder: {threads: 2}").encoder == config.EncoderConfig(threads=2)
 
 
 def test_default_with_a_threshold_of_zero_is_complete(tmp_path: Path) -> None:

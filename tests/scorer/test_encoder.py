@@ -292,10 +292,13 @@ def test_the_only_encoder_of_a_cache_is_found_and_one_of_many_by_its_id(tmp_path
         resolve(tmp_path)
     for name in ("aaa", ".export-unfinished"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / encoders.CARD).touch()
+        (tmp_path / name / encoders.MODEL).touch()
+    assert resolve(tmp_path) == tmp_path / "aaa"
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / encoders.CARD).touch()  # a distilled one is no sentence encoder
     assert resolve(tmp_path) == tmp_path / "aaa"
     (tmp_path / "bbb").mkdir()
-    (tmp_path / "bbb" / encoders.CARD).touch()
+    (tmp_path / "bbb" / encoders.MODEL).touch()
     with pytest.raises(EncoderError, match="2 encoders; say which: aaa, bbb"):
         resolve(tmp_path)
     assert resolve(tmp_path, "bbb") == tmp_path / "bbb"

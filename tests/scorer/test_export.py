@@ -124,7 +124,7 @@ def test_of_two_exports_at_once_the_later_finds_the_work_done(exported: Path, tm
     target = tmp_path / exported.name
     for scratch in (tmp_path / "first", tmp_path / "second"):
         shutil.copytree(exported, scratch)
-        exporter._publish(scratch, target)
+        exporter.publish(scratch, target, exporter.is_sound)
     assert Encoder.load(target).id == exported.name
     assert list((tmp_path / "second").iterdir()) == [tmp_path / "second" / "finished"]
 

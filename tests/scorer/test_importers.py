@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scorer import importers
-from scorer.battles import BAR, Battles
+from scorer.battles import BAR
+from scorer.importers import Imported
 from scorer.tables import DataError
 
 Write = Callable[[list[dict[str, object]]], Path]
@@ -27,7 +28,8 @@ def write(tmp_path: Path) -> Write:
     return table
 
 
-def rows(battles: Battles) -> list[tuple[str, str, str, float]]:
+def rows(imported: Imported) -> list[tuple[str, str, str, float]]:
+    battles = imported.battles
     return [
         (battles.prompts[p], a, b, outcome)
         for p, a, b, outcome in zip(
@@ -42,27 +44,54 @@ def rows(battles: Battles) -> list[tuple[str, str, str, float]]:
 
 def test_a_response_matrix_sets_every_model_against_the_bar(write: Write) -> None:
     path = write([{"prompt": "p", "org/Big_Model": True, "small": False, "topic": "x"}, {"prompt": "q", "small": True}])
-    battles = importers.response_matrix(path, metadata=["topic"], weight=2.0)
-    assert rows(battles) == [("p", "big-model", BAR, 1), ("p", "small", BAR, 0), ("q", "small", BAR, 1)]
-    assert battles.weight.tolist() == [2, 2, 2]
-    assert battles.source.tolist() == ["given"] * 3
+    imported = importers.response_matrix(path, metadata=["topic"], weight=2.0)
+    assert rows(imported) == [("p", "big-model", BAR, 1), ("p", "small", BAR, 0), ("q", "small", BAR, 1)]
+    assert imported.battles.weight.tolist() == [2, 2, 2]
+    assert imported.battles.source.tolist() == ["given"] * 3
 
 
 def test_a_score_is_a_soft_outcome(write: Write) -> None:
-    battles = importers.response_matrix(write([{"prompt": "p", "m": 0.7}]), source="mine")
-    assert rows(battles) == [("p", "m", BAR, 0.7)]
-    assert battles.source.tolist() == ["mine"]
+    imported = importers.response_matrix(write([{"prompt": "p", "m": 0.7}]), source="mine")
+    assert rows(imported) == [("p", "m", BAR, 0.7)]
+    assert imported.battles.source.tolist() == ["mine"]
 
 
 def test_chosen_columns_alone_are_models(write: Write) -> None:
-    battles = importers.response_matrix(write([{"prompt": "p", "m": 1, "n": 0, "cost": 9.5}]), models=["n"])
-    assert rows(battles) == [("p", "n", BAR, 0)]
+    imported = importers.response_matrix(write([{"prompt": "p", "m": 1, "n": 0, "cost": 9.5}]), models=["n"])
+    assert rows(imported) == [("p", "n", BAR, 0)]
 
 
 def test_rows_with_faulty_labels_can_be_left_out(write: Write) -> None:
     path = write([{"prompt": "p", "m": 1, "topic": "x"}, {"prompt": "q", "m": 1, "topic": "y"}])
-    battles = importers.response_matrix(path, metadata=["topic"], without={"topic": ["x"]})
-    assert rows(battles) == [("q", "m", BAR, 1)]
+    imported = importers.response_matrix(path, metadata=["topic"], without={"topic": ["x"]})
+    assert rows(imported) == [("q", "m", BAR, 1)]
+    assert (imported.rows, imported.dropped) == (2, {"topic is x": 1})
+
+
+def test_models_can_be_set_against_each_other(write: Write) -> None:
+    """The outcome is that of the difference of the cells; a row with one cell has no pair."""
+    cells: list[dict[str, object]] = [{"m": 1, "n": 0, "o": 1}, {"m": 0.2, "n": 0.6, "o": None}, {"m": 1}]
+    imported = importers.response_matrix(write([{"prompt": f"p{i}", **row} for i, row in enumerate(cells)]), pairs=True)
+    assert sorted(rows(imported)) == [
+        ("p0", "m", "n", 1.0),
+        ("p0", "m", "o", 0.5),
+        ("p0", "n", "o", 0.0),
+        ("p1", "m", "n", pytest.approx(0.3)),
+    ]
+    assert (imported.rows, imported.dropped) == (3, {"too few cells are filled": 1})
+
+
+def test_a_model_without_results_is_named(write: Write) -> None:
+    with pytest.raises(DataError, match="column 'n' holds no result; leave it out"):
+        importers.response_matrix(write([{"prompt": "p", "m": 1, "n": None}]))
+
+
+def test_a_matrix_without_models_is_refused(write: Write) -> None:
+    path = write([{"prompt": "p", "m": 1}])
+    with pytest.raises(DataError, match="0 columns of models; columns: prompt, m"):
+        importers.response_matrix(path, metadata=["m"])
+    with pytest.raises(DataError, match="1 columns of models"):
+        importers.response_matrix(path, pairs=True)
 
 
 def test_a_csv_will_do(tmp_path: Path) -> None:
@@ -83,7 +112,9 @@ def test_a_preference_for_b_is_an_outcome_against_a(write: Write) -> None:
             {"prompt": "q", "model_a": None, "model_b": "B", "preference_b": 1.0},
         ]
     )
-    assert rows(importers.judged_pairs(path)) == [("p", "gpt-4-1106-preview", "b", 0.75)]
+    imported = importers.judged_pairs(path)
+    assert rows(imported) == [("p", "gpt-4-1106-preview", "b", 0.75)]
+    assert (imported.rows, imported.dropped) == (2, {"a model is missing or meets itself": 1})
 
 
 def test_a_judges_score_is_compared_with_the_bar(write: Write) -> None:
@@ -154,13 +185,36 @@ def test_arena_rows_are_battles_on_the_first_turn_and_the_others_are_counted(tmp
         "7,gpt-4,mixtral-8x7b,Why is the sky so blue?,x,y,1,0,0\n"
         '8,gpt-4,mixtral-8x7b,"[""A lone \\ud83d surrogate half.""]",x,y,1,0,0\n'
     )
-    battles, dropped = importers.arena(path)
+    imported = importers.arena(path)
     sky, lone = "Why is the sky so blue?", "A lone \ufffd surrogate half."
     pair = ("gpt-4", "mixtral-8x7b")
-    assert rows(battles) == [(sky, *pair, 1.0), (sky, *pair, 0.5), (sky, *pair, 0.0), (lone, *pair, 1.0)]
-    assert dropped == {
+    assert rows(imported) == [(sky, *pair, 1.0), (sky, *pair, 0.5), (sky, *pair, 0.0), (lone, *pair, 1.0)]
+    assert imported.rows == 8
+    assert imported.dropped == {
         "the prompt is no list of turns": 1,
         "under 16 characters": 1,
         "not one winner": 1,
         "a model is missing or meets itself": 1,
     }
+
+
+def test_rows_without_prompt_model_or_score_are_dropped_and_counted(write: Write) -> None:
+    full: dict[str, object] = {"prompt": "p", "model": "m", "score": 9.0}
+    path = write(
+        [full, full | {"prompt": "  "}, full | {"prompt": None}, full | {"model": None}, full | {"score": None}]
+    )
+    imported = importers.judged_answers(path, bar=7)
+    assert rows(imported) == [("p", "m", BAR, 1)]
+    assert (imported.rows, imported.dropped) == (5, {"no prompt": 2, "no model": 1, "no score": 1})
+
+
+def test_two_answers_of_one_model_are_two_thumbs_and_no_comparison(write: Write) -> None:
+    verdict: dict[str, object] = {
+        "completion_a_is_acceptable": "yes",
+        "completion_b_is_acceptable": "no",
+        "preference": "tie",
+    }
+    path = write([{"prompt": "p", "model_a": "a", "model_b": b} | verdict for b in ("a", None)])
+    imported = importers.thumbs_pairs(path)
+    assert rows(imported) == [("p", "a", BAR, 1), ("p", "a", BAR, 0)]
+    assert (imported.rows, imported.dropped) == (2, {"no model": 1})

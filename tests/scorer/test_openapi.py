@@ -34,6 +34,7 @@ def test_every_described_path_is_served_and_every_served_path_described(start: S
         "/v1/score",
         "/v1/routers",
         "/v1/feedback",
+        "/v1/comparisons",
         "/v1/outcomes",
         "/v1/decisions/{decision_id}",
         "/healthz",
@@ -46,6 +47,7 @@ def test_answers_are_what_the_document_says(start: Start) -> None:
     document = client.get("/openapi.json").json()
     decision_id = route(client)["decision_id"]
     rated, unknown = {"decision_id": decision_id, "rating": "up"}, {"decision_id": UNKNOWN, "rating": "up"}
+    pair = {"model_a": "strong", "model_b": "weak", "winner": "tie"}
     calls: list[tuple[str, str, object, int]] = [
         ("POST", "/v1/route", {"prompt": EASY}, 200),
         ("POST", "/v1/route", {"prompt": 3}, 400),
@@ -56,6 +58,10 @@ def test_answers_are_what_the_document_says(start: Start) -> None:
         ("POST", "/v1/feedback", {"decision_id": ids.mint(), "rating": "up"}, 202),
         ("POST", "/v1/feedback", unknown, 404),
         ("POST", "/v1/feedback", {}, 400),
+        ("POST", "/v1/comparisons", {**pair, "prompt": EASY}, 201),
+        ("POST", "/v1/comparisons", {**pair, "decision_id": ids.mint()}, 202),
+        ("POST", "/v1/comparisons", {**pair, "decision_id": UNKNOWN}, 404),
+        ("POST", "/v1/comparisons", pair, 400),
         ("POST", "/v1/outcomes", [{"decision_id": decision_id, "status": "success"}], 200),
         ("POST", "/v1/outcomes", [{"decision_id": decision_id}], 400),
         ("GET", "/healthz", None, 200),

@@ -496,20 +496,24 @@ def test_other_variants_are_refused(
 
 
 def test_the_shipped_router_is_small_and_knows_the_benchmarks_pair() -> None:
-    directory = PRETRAINED / "sw"
+    directory = PRETRAINED / "minilm" / "sw"
     shipped = Similarity.load(directory, None)
     assert shipped.knows("gpt-4-1106-preview")
     assert shipped.knows("mixtral-8x7b-instruct-v0.1")
     assert isinstance(shipped.chosen, Sharp)
     assert sum(path.stat().st_size for path in directory.iterdir()) < 15 * 2**20
-    assert artifacts.read_manifest(directory).encoder_id == artifacts.read_manifest(PRETRAINED / SAMPLE).encoder_id
+    assert (
+        artifacts.read_manifest(directory).encoder_id
+        == artifacts.read_manifest(PRETRAINED / "minilm" / SAMPLE).encoder_id
+    )
 
 
 def test_the_shipped_router_ranks_the_shipped_sample_by_more_than_noise() -> None:
     """The strongest model's quality lies above the weak one's on nearly every prompt, by very different amounts."""
-    _, sample = shipped_sample(None)
+    _, sample = shipped_sample("minilm", None)
     few = Prompts(sample.texts[:300], sample.embeddings[:300], sample.features[:300])
-    win = Similarity.load(PRETRAINED / "sw", None).score(few, ["gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1"])
+    ladder = ["gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1"]
+    win = Similarity.load(PRETRAINED / "minilm" / "sw", None).score(few, ladder)
     assert (win.win_rates[:, 1] > 0.5).mean() > 0.95
     assert 0.02 < win.win_rates[:, 1].std() < 0.2
 
@@ -519,8 +523,8 @@ def test_serving_never_imports_a_training_library() -> None:
         "import sys, json; from scorer.calibration import PRETRAINED, shipped_sample;"
         "from scorer.routers.base import Prompts;"
         "from scorer.routers.similarity import Similarity;"
-        "_, all = shipped_sample(None); few = Prompts(all.texts[:9], all.embeddings[:9], all.features[:9]);"
-        "Similarity.load(PRETRAINED / 'sw', None).score(few, ('gpt-4o', 'gemma-7b'));"
+        "_, all = shipped_sample('minilm', None); few = Prompts(all.texts[:9], all.embeddings[:9], all.features[:9]);"
+        "Similarity.load(PRETRAINED / 'minilm' / 'sw', None).score(few, ('gpt-4o', 'gemma-7b'));"
         "print(json.dumps(sorted(sys.modules)))"
     )
     loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))

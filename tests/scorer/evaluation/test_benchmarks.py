@@ -146,7 +146,7 @@ def test_a_turn_that_the_judge_failed_on_is_left_out(mt_bench: Path) -> None:
 def test_a_judgement_of_an_unknown_question_is_named(mt_bench: Path) -> None:
     path = mt_bench / "judgements.jsonl"
     path.write_text(path.read_text() + json.dumps(judgement(999, S, 1, 5)) + "\n")
-    with pytest.raises(DataError, match=r"judgements.jsonl, row 13: question_id: 999 is not in question.jsonl"):
+    with pytest.raises(DataError, match=r"judgements.jsonl, line 13: question_id: 999 is not in question.jsonl"):
         benchmarks.load("mt_bench", mt_bench, MODELS)
 
 
@@ -205,7 +205,7 @@ def test_costs_of_some_models_only_are_refused(tmp_path: Path) -> None:
 
 def test_a_result_out_of_range_is_named_by_row(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "m.csv", ["prompt", "big", "small"], [["x", 1, 0], ["y", 7, 0]])
-    with pytest.raises(DataError, match=r"m.csv, row 2: big: 7 is not a number from 0 to 1"):
+    with pytest.raises(DataError, match=r"m.csv, line 3: big: '7' is not a number from 0 to 1"):
         benchmarks.load("m", path, ["big", "small"])
 
 

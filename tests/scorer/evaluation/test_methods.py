@@ -84,15 +84,15 @@ def test_routers_are_those_of_the_catalogue_or_ones_own(encoder: Encoder, tmp_pa
     from scorer.calibration import PRETRAINED
 
     ladder = ["gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1"]
-    shipped, own, chance = methods.routers(["mf", f"mf={PRETRAINED / 'mf'}", "random"], ladder, encoder.id)
+    shipped, own, chance = methods.routers(["mf", f"mf={PRETRAINED / 'minilm' / 'mf'}", "random"], ladder, encoder)
     assert [shipped.name, own.name, chance.name] == ["mf", "mf (mf)", "random"]
     assert shipped.identity == own.identity  # the same artifact under another name
     with pytest.raises(ConfigError, match="router 'oracle': not in this version"):
-        methods.routers(["oracle"], ladder, encoder.id)
+        methods.routers(["oracle"], ladder, encoder)
     with pytest.raises(DataError, match="router 'mf' is given twice"):
-        methods.routers(["mf", "mf"], ladder, encoder.id)
+        methods.routers(["mf", "mf"], ladder, encoder)
     with pytest.raises(ArtifactError, match="No such file"):
-        methods.routers([f"mf={tmp_path}"], ladder, encoder.id)
+        methods.routers([f"mf={tmp_path}"], ladder, encoder)
 
 
 def test_baselines_score_every_prompt(tmp_path: Path) -> None:
@@ -108,3 +108,10 @@ def test_baselines_score_every_prompt(tmp_path: Path) -> None:
     for method in baselines:
         assert methods.score(method, BENCHMARK, encoded, tmp_path).shape == (3, 2)
     assert methods.score(baselines[0], BENCHMARK, encoded, tmp_path)[:, 1].argmax() == 2
+
+
+def test_xgb_is_another_name_for_boosted(encoder: Encoder) -> None:
+    (found,) = methods.loaded(["xgb"], encoder)
+    assert (found.label, found.router.name) == ("boosted", "boosted")
+    with pytest.raises(DataError, match="router 'boosted' is given twice"):
+        methods.loaded(["xgb", "boosted"], encoder)

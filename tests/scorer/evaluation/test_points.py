@@ -32,9 +32,9 @@ def test_columns_that_nobody_needs_may_be_absent(tmp_path: Path) -> None:
 
 
 def test_a_point_that_cannot_be_placed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 1: share: neither a share nor a cost"):
+    with pytest.raises(DataError, match="line 2: share: neither a share nor a cost"):
         points.read(write(tmp_path, "router,result\nX,0.7\n"))
-    with pytest.raises(DataError, match="row 1: share: 50 is not a number from 0 to 1"):
+    with pytest.raises(DataError, match="line 2: share: '50' is not a number from 0 to 1"):
         points.read(write(tmp_path, "router,share,result\nX,50,0.7\n"))
 
 

@@ -1,0 +1,1 @@
+"""RouteLLM's published checkpoints, served where they lie and scored as upstream scores (docs/routellm.md)."""
