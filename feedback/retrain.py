@@ -187,8 +187,18 @@ async def _gather(store: Store, plan: Plan, now: float) -> tuple[Evidence, Evide
         training.add_comparisons(comparisons)
     async for page in store.rated(after=cut):
         held_out.add_ratings(page)
-    newest = held_out.evidence
-    return training.evidence, newest.take(~np.isin(newest.session, training.evidence.session))
+    learned, newest = _of_known(plan, training.evidence), held_out.evidence
+    return learned, newest.take(~np.isin(newest.session, learned.session))
+
+
+def _of_known(plan: Plan, evidence: Evidence) -> Evidence:
+    """Without the battles of models that are neither on the ladder nor known to mf: one that has left the ladder, or
+    that the gateway fell back to, has nowhere to begin."""
+    players = [*plan.models, *plan.mf.known, BAR]
+    battles = evidence.battles
+    known = np.isin(battles.model_a, players) & np.isin(battles.model_b, players)
+    strangers = {"of a model that is not on the ladder": int((~known).sum())} if not known.all() else {}
+    return replace(evidence.take(known), dropped={**evidence.dropped, **strangers})
 
 
 async def _try(

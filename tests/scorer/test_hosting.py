@@ -63,8 +63,9 @@ def in_store(config: Config, work: Callable[[Store], Coroutine[Any, Any, T]]) ->
     return asyncio.run(run())
 
 
-def lived(config: Config, count: int, good: Callable[[str, str], float], seed: int = 0) -> None:
-    """Logs `count` decisions, drawn half and half, each served and rated: good(text, model) is P(thumbs-up)."""
+def lived(config: Config, count: int, good: Callable[[str, str], float], seed: int = 0, strangers: int = 0) -> None:
+    """Logs `count` decisions, drawn half and half, each served and rated: good(text, model) is P(thumbs-up).
+    The first `strangers` were served by a model that is not on the ladder."""
     generator = np.random.default_rng(seed)
     texts = [" ".join(generator.choice(WORDS, 6)) for _ in range(count)]
     encoder = static()
@@ -101,7 +102,8 @@ def lived(config: Config, count: int, good: Callable[[str, str], float], seed: i
                 features=features,
             )
         )
-        outcomes.append(Outcome(decision_id=decision_id, status="success", chosen=model, served=model))
+        served = "stranger" if i < strangers else model
+        outcomes.append(Outcome(decision_id=decision_id, status="success", chosen=model, served=served))
         up = float(generator.random() < good(text, model))
         ratings.append(Rating(decision_id=decision_id, value=up, created_at=made + 1))
 
@@ -176,6 +178,18 @@ def test_a_run_leaves_its_record_and_is_made_once(tmp_path: Path) -> None:
     assert run.record["data"]["held_out"] == 60
     assert set(run.record["routers"]) == {"mf", "sw"}
     assert 0 < run.record["routers"]["mf"]["thresholds"]["p30"] < 1
+
+
+def test_ratings_of_a_model_that_is_not_on_the_ladder_are_counted_and_left_out(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    lived(config, 300, weak_fails_at_proofs, strangers=40)
+    trials = retrained(config)
+    assert trials is not None
+    assert [trial.published for trial in trials] == [True, True]
+    (run,) = in_store(config, lambda store: store.runs(retrain.JOB))
+    assert run.record is not None
+    assert run.record["data"]["learned_from"] == 200
+    assert run.record["data"]["dropped"] == {"of a model that is not on the ladder": 40}
 
 
 def test_version_and_calibration_are_there_together(tmp_path: Path) -> None:
