@@ -25,8 +25,9 @@ from feedback.store import Store
 from feedback.verdicts import Unreadable
 from gateway_plugin import ids
 from scorer import sampler
-from scorer.config import Config, JudgeConfig
+from scorer.config import Config
 from scorer.decisions import Decision
+from scorer.sections import JudgeConfig
 
 _TOGETHER = 4  # judgements that one process works on
 _FIRST_PAUSE_SECONDS = 60.0  # before a retry; four times as long each time

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scorer.calibration import PRETRAINED
-from scorer.config import ConfigError, EmbeddingsConfig
+from scorer.config import ConfigError
 from scorer.encoder import Encoder, resolve
 from scorer.routellm import layout
 from scorer.routers.base import Encodes, Router
@@ -16,6 +16,7 @@ from scorer.routers.causal import Causal
 from scorer.routers.factorization import Factorization
 from scorer.routers.random import Random
 from scorer.routers.similarity import Similarity
+from scorer.sections import EmbeddingsConfig
 from scorer.static import Static
 
 LOADERS: dict[str, Callable[[Path, str | None], Router]] = {

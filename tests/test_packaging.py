@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scorer.config import ENCODERS
+from scorer.sections import ENCODERS
 from tests.demo.stack import ROOT
 
 STANDARD = sys.stdlib_module_names

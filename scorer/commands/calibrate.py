@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from scorer.commands.shared import FILE, in_store, progress
-from scorer.config import ENCODERS, Config, ConfigError, EncoderConfig, load, unhurried
+from scorer.config import Config, ConfigError, load, unhurried
+from scorer.sections import ENCODERS, EncoderConfig
 
 if TYPE_CHECKING:
     from scorer.routers.base import Encodes, Prompts

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from scorer.commands.shared import FILE, progress
-from scorer.config import ENCODERS
+from scorer.sections import ENCODERS
 
 
 @click.group("encoder")

@@ -45,8 +45,8 @@ def with_encoder(command: Callable[..., None]) -> Callable[..., None]:
 def load_encoder() -> Encoder | Static:
     """The one that the command was given."""
     from scorer import catalogue
-    from scorer.config import ENCODERS
     from scorer.encoder import MODEL
+    from scorer.sections import ENCODERS
 
     chosen: str = click.get_current_context().meta[_CHOSEN]
     if chosen in ENCODERS:

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway_plugin.breaker import Breaker
-from scorer.config import ConfigError, EmbeddingsConfig
+from scorer.config import ConfigError
 from scorer.routers.base import Unscorable
+from scorer.sections import EmbeddingsConfig
 
 Floats = NDArray[np.float32]
 

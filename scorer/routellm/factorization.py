@@ -19,11 +19,11 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from scorer.artifacts import ArtifactError
-from scorer.config import EmbeddingsConfig
 from scorer.routellm import files, reference
 from scorer.routellm.embeddings import Embeddings, embeddings_for
 from scorer.routers.base import Prompts, Scores, UnknownModel, spread
 from scorer.routers.bradley_terry import sigmoid
+from scorer.sections import EmbeddingsConfig
 
 Floats = NDArray[np.float64]
 

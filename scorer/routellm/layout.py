@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scorer.artifacts import MANIFEST, ArtifactError
-from scorer.config import EmbeddingsConfig
 from scorer.routellm.bert import Bert
 from scorer.routellm.causal import Causal
 from scorer.routellm.factorization import Factorization
 from scorer.routellm.files import PICKLED
 from scorer.routellm.similarity import SETS, Similarity
 from scorer.routers.base import Router
+from scorer.sections import EmbeddingsConfig
 
 _MARKS = (SETS, "config.json", "*.safetensors", "*.safetensors.index.json", *PICKLED)
 _LOADERS: dict[str, Callable[[Path, EmbeddingsConfig | None, Path | None], Router]] = {

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from scorer.artifacts import ArtifactError
 from scorer.battles import Battles
-from scorer.config import EmbeddingsConfig
 from scorer.importers import LEAST_CHARACTERS, canonical
 from scorer.routellm import files, reference
 from scorer.routellm.embeddings import Embeddings, embeddings_for
 from scorer.routers import similarity
 from scorer.routers.base import Prompts, Scores, UnknownModel, spread
+from scorer.sections import EmbeddingsConfig
 from scorer.tables import DataError, Table, read_table
 
 Floats = NDArray[np.float32]

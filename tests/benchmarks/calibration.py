@@ -19,7 +19,7 @@ from rich.table import Table
 
 from scorer import calibration, catalogue, tables, training
 from scorer.calibration import Calibration
-from scorer.config import ENCODERS
+from scorer.sections import ENCODERS
 
 LADDER = ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
 SHARES = (0.1, 0.3, 0.5)

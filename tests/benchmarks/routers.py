@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from scorer import catalogue
-from scorer.config import ENCODERS
 from scorer.routers.base import Encodes, Prompts, Router
+from scorer.sections import ENCODERS
 
 PAIR = ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
 SENTENCE = "the quick brown fox jumps over a lazy dog while rain falls on the old stone bridge by the river"

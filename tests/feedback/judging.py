@@ -17,7 +17,7 @@ from feedback.judge import Judge
 from feedback.records import Message, Sample, SampledOutcome
 from feedback.store import Store
 from gateway_plugin import ids
-from scorer.config import JudgeConfig
+from scorer.sections import JudgeConfig
 
 JUDGE, STRONG, CHEAP = "the-judge", "strong", "cheap"
 PRICES = {JUDGE: (10.0, 20.0), STRONG: (5.0, 10.0), CHEAP: (1.0, 2.0)}

@@ -7,7 +7,7 @@ import pytest
 
 from feedback.records import Record, ReportedOutcome
 from feedback.signals import KINDS, Signal, implicit
-from scorer.config import Signals
+from scorer.sections import Signals
 
 WEIGHTS = {"regenerated": 0.3, "disconnected": 0.1, "length": 0.15, "error": 0.2}
 

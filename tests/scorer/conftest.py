@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from scorer import daemon
-from scorer.config import Config, Rung
+from scorer.config import Config
 from scorer.encoder import Encoder
+from scorer.sections import Rung
 from tests.conftest import Serve
 
 TWO = (Rung("strong", like="gpt-4-1106-preview"), Rung("weak", like="mixtral-8x7b-instruct-v0.1"))

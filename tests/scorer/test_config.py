@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scorer import config
+from scorer import config, sections
 from tests.demo.stack import ROOT
 
 LADDER = "ladder:\n  - {model: big, like: gpt-4-1106-preview}\n  - {model: small}\n"
@@ -94,11 +94,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_encoder_is_named_alone_or_with_where_it_lies(tmp_path: Path) -> None:
-    assert load(tmp_path, LADDER).encoder == config.EncoderConfig("minilm")
-    assert load(tmp_path, LADDER + "encoder: static").encoder == config.EncoderConfig("static")
+    assert load(tmp_path, LADDER).encoder == sections.EncoderConfig("minilm")
+    assert load(tmp_path, LADDER + "encoder: static").encoder == sections.EncoderConfig("static")
     whole = load(tmp_path, LADDER + "encoder: {name: static, directory: /srv/mine}").encoder
-    assert whole == config.EncoderConfig("static", Path("/srv/mine"))
-    assert load(tmp_path, LADDER + "encoder: {threads: 2}").encoder == config.EncoderConfig(threads=2)
+    assert whole == sections.EncoderConfig("static", Path("/srv/mine"))
+    assert load(tmp_path, LADDER + "encoder: {threads: 2}").encoder == sections.EncoderConfig(threads=2)
 
 
 def test_default_with_a_threshold_of_zero_is_complete(tmp_path: Path) -> None:

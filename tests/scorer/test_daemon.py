@@ -21,9 +21,10 @@ from feedback.store import Store
 from gateway_plugin import ids
 from scorer import artifacts, catalogue, daemon
 from scorer.calibration import PRETRAINED
-from scorer.config import Config, ConfigError, EncoderConfig, RouterConfig, Rung
+from scorer.config import Config, ConfigError
 from scorer.decisions import Decision
 from scorer.encoder import Encoder
+from scorer.sections import EncoderConfig, RouterConfig, Rung
 from tests.conftest import Serve
 from tests.demo.__main__ import PROMPTS
 from tests.scorer.conftest import EASY, HARD, THREE, TWO, Start, route

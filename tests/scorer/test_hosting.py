@@ -25,9 +25,10 @@ from feedback.records import Outcome, Rating
 from feedback.store import Store
 from gateway_plugin import ids
 from scorer import catalogue, cli, daemon, hosting
-from scorer.config import Config, ConfigError, EncoderConfig, Retrain, RouterConfig
+from scorer.config import Config, ConfigError
 from scorer.decisions import Decision
 from scorer.routers.base import Encodes
+from scorer.sections import EncoderConfig, Retrain, RouterConfig
 from tests.conftest import Serve
 from tests.scorer.conftest import EASY, TWO, route
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from scorer.config import EmbeddingsConfig
+from scorer.sections import EmbeddingsConfig
 
 DIMENSION = 1536
 

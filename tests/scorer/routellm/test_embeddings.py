@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scorer.config import EmbeddingsConfig
 from scorer.routellm import embeddings
 from scorer.routellm.embeddings import Embeddings
 from scorer.routers.base import Unscorable
+from scorer.sections import EmbeddingsConfig
 from tests.scorer.routellm.endpoint import DIMENSION, Endpoint, Reply, refusal, vector
 
 

@@ -199,7 +199,7 @@ def test_weights_in_half_precision_are_read(endpoint: Endpoint, tmp_path: Path) 
 def test_serving_imports_no_training_library(tmp_path: Path) -> None:
     write_mf(tmp_path)
     code = (
-        "import json, sys; from pathlib import Path; from scorer.config import EmbeddingsConfig;"
+        "import json, sys; from pathlib import Path; from scorer.sections import EmbeddingsConfig;"
         "from scorer.routellm import layout;"
         f"layout.load('mf', Path({str(tmp_path)!r}), EmbeddingsConfig());"
         "print(json.dumps(sorted(sys.modules)))"

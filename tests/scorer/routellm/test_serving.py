@@ -22,13 +22,14 @@ from gateway_plugin.settings import Settings
 from scorer import catalogue, config
 from scorer.artifacts import ArtifactError
 from scorer.cli import cli
-from scorer.config import ConfigError, EmbeddingsConfig, RouterConfig, Rung
+from scorer.config import ConfigError
 from scorer.encoder import Encoder
 from scorer.evaluation import benchmarks, methods
 from scorer.routellm import layout
 from scorer.routellm.factorization import Factorization
 from scorer.routers.random import Random
 from scorer.scoring import Hosted, Job, Scored, Scoring
+from scorer.sections import EmbeddingsConfig, RouterConfig, Rung
 from tests.scorer.conftest import EASY, HARD, TWO, Start, route
 from tests.scorer.routellm.endpoint import Endpoint
 from tests.scorer.routellm.made_up import STRONG, WEAK, prompts, write_mf
