@@ -13,6 +13,8 @@ from scorer.commands.shared import FILE, load_encoder, progress, split, with_enc
 
 if TYPE_CHECKING:
     from scorer.evaluation.benchmarks import Benchmark
+    from scorer.evaluation.methods import Method
+    from scorer.evaluation.metrics import Floats
     from scorer.routers.base import Encodes, Prompts
 
 
@@ -69,7 +71,7 @@ def evaluate(
     reports = []
     for benchmark in loaded:
         encoded = _encoding(benchmark, encoder)
-        scores = {method.name: methods.score(method, benchmark, encoded, out / "scores") for method in compared}
+        scores = {method.name: _scored(method, benchmark, encoded, out) for method in compared}
         contestants = [method.name for method in routed if method.name != "random"]
         with progress(f"resampling {benchmark.name}") as shown:
             found = report.evaluate(benchmark, scores, contestants, points=others, draws=draws, progress=shown)
@@ -82,6 +84,13 @@ def evaluate(
         saved += databases.evaluate(log, split(routers), encoder, draws, out)
     for path in saved:
         click.echo(path)
+
+
+def _scored(method: Method, benchmark: Benchmark, encoded: Callable[[], Prompts], out: Path) -> Floats:
+    from scorer.evaluation import methods
+
+    with progress(f"{method.name} on {benchmark.name}") as shown:
+        return methods.score(method, benchmark, encoded, out / "scores", shown)
 
 
 def _ladder(given: list[str]) -> tuple[list[str], list[str]]:

@@ -71,7 +71,10 @@ def in_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere; called with how much is done of how much."""
+    """A progress bar on a terminal, nothing elsewhere; called with how much is done of how much.
+
+    It is shown from the first call on, so that work which shows one of its own may come before.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -79,6 +82,14 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     if not console.is_terminal:
         yield lambda done, total: None
         return
-    with Progress(transient=True, console=console) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(transient=True, console=console)
+    task = bar.add_task(what, total=None)
+
+    def shown(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield shown
+    finally:
+        bar.stop()

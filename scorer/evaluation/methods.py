@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -18,12 +19,14 @@ from scorer import artifacts, catalogue
 from scorer.config import embeddings_of_environment
 from scorer.evaluation import baselines, classifiers
 from scorer.evaluation.benchmarks import Benchmark
+from scorer.evaluation.measures import Progress
 from scorer.evaluation.metrics import Floats
 from scorer.routellm import layout
 from scorer.routers.base import Encodes, Prompts, Router, UnknownModel, Unscorable
 from scorer.tables import DataError
 
 _ALIASES = {"xgb": "boosted"}
+_CHUNK = 64  # prompts between two looks at how far a slow router is
 
 Encoded = Callable[[], Prompts]  # the benchmark's prompts, encoded when first asked for
 
@@ -34,17 +37,21 @@ class Method:
 
     name: str
     identity: str
-    win_rates: Callable[[Benchmark, Encoded], Floats]
+    win_rates: Callable[[Benchmark, Encoded, Progress], Floats]
 
 
 def routed(name: str, router: Router, identity: str, ladder: Sequence[str]) -> Method:
     """A router, scoring the names on `ladder` that it knows the benchmark's models by."""
 
-    def win_rates(benchmark: Benchmark, encoded: Encoded) -> Floats:
+    def win_rates(benchmark: Benchmark, encoded: Encoded, progress: Progress) -> Floats:
+        prompts, found = encoded(), []
         try:
-            return router.score(encoded(), ladder).win_rates
+            for start in range(0, len(prompts), _CHUNK):
+                progress(start, len(prompts))
+                found.append(router.score(prompts[start : start + _CHUNK], ladder).win_rates)
         except (UnknownModel, Unscorable) as error:
             raise DataError(f"{benchmark.name}: {error}") from None
+        return np.concatenate(found)
 
     return Method(name, "\n".join([identity, router.version, *ladder]), win_rates)
 
@@ -88,7 +95,7 @@ def prompt_length() -> Method:
     return Method(
         "prompt length",
         "characters",
-        lambda benchmark, _: baselines.on_ladder(baselines.prompt_length(benchmark.prompts), len(benchmark.models)),
+        lambda benchmark, *_: baselines.on_ladder(baselines.prompt_length(benchmark.prompts), len(benchmark.models)),
     )
 
 
@@ -98,14 +105,14 @@ def neighbours(known: Benchmark | None, encode: Encoded | None, encoder_id: str)
         return Method(
             "kNN, own labels",
             f"kNN {baselines.NEIGHBOURS} {baselines.FOLDS} {encoder_id}",
-            lambda benchmark, encoded: baselines.cross_fitted_neighbours(
+            lambda benchmark, encoded, _: baselines.cross_fitted_neighbours(
                 benchmark.prompts, encoded().embeddings, benchmark.outcomes
             ),
         )
     return Method(
         f"kNN on {known.name}",
         f"kNN {baselines.NEIGHBOURS} {encoder_id} {known.digest}",
-        lambda benchmark, encoded: baselines.nearest_neighbours(
+        lambda benchmark, encoded, _: baselines.nearest_neighbours(
             encoded().embeddings, encode().embeddings, known.outcomes
         ),
     )
@@ -123,11 +130,17 @@ def _classifier(name: str, version: str) -> Method:
     return Method(
         f"LiteLLM {name}",
         f"LiteLLM {version} {name}",
-        lambda benchmark, _: baselines.on_ladder(classifiers.scores(name, benchmark.prompts), len(benchmark.models)),
+        lambda benchmark, *_: baselines.on_ladder(classifiers.scores(name, benchmark.prompts), len(benchmark.models)),
     )
 
 
-def score(method: Method, benchmark: Benchmark, encoded: Encoded, cache: Path) -> Floats:
+def score(
+    method: Method,
+    benchmark: Benchmark,
+    encoded: Encoded,
+    cache: Path,
+    progress: Progress = lambda done, total: None,
+) -> Floats:
     """(n, m) win rates, from the cache if it holds those of this method on this benchmark."""
     key = hashlib.sha256(f"{method.identity}\n{benchmark.digest}".encode()).hexdigest()
     path = cache / f"{key}.safetensors"
@@ -135,7 +148,7 @@ def score(method: Method, benchmark: Benchmark, encoded: Encoded, cache: Path) -
         kept: Floats = safetensors.numpy.load_file(path)["win_rates"]
         if kept.shape == benchmark.outcomes.shape:
             return kept
-    win_rates = method.win_rates(benchmark, encoded)
+    win_rates = method.win_rates(benchmark, encoded, progress)
     _keep(path, win_rates)
     return win_rates
 

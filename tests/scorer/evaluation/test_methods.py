@@ -57,6 +57,16 @@ def test_scores_are_kept_by_artifact_benchmark_and_ladder(tmp_path: Path) -> Non
     assert len(router.ladders) == 4
 
 
+def test_a_slow_router_says_how_far_it_is(tmp_path: Path) -> None:
+    prompts = Prompts(TEXTS * 50, np.zeros((150, 3), np.float32), np.zeros((150, 1), np.float32))
+    many = Benchmark("many", TEXTS * 50, ("strong", "weak"), np.tile(BENCHMARK.outcomes, (50, 1)))
+    method = methods.routed("mine", Counting(), "digest", ["gpt", "mixtral"])
+    seen: list[tuple[int, int]] = []
+    rates = methods.score(method, many, lambda: prompts, tmp_path, lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 150), (64, 150), (128, 150)]
+    assert rates.shape == (150, 2)
+
+
 def test_kept_scores_need_no_encoding(tmp_path: Path) -> None:
     def refuse() -> Prompts:
         raise AssertionError("encoded again")
