@@ -9,8 +9,7 @@ the artifact holds those and the head, and names the base that they belong to.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -23,19 +22,15 @@ from scorer import artifacts, export
 from scorer.artifacts import ArtifactError
 from scorer.battles import Battles
 from scorer.pairing import ThreeWay, peers, three_way
-from scorer.routers import adapters
+from scorer.routers import adapters, tuning
 from scorer.routers.base import Prompts, Scores, spread
 from scorer.routers.classifier import Classifier
+from scorer.routers.tuning import LEAST_PROMPTS, SAMPLE, Labels, Reading, Told, Tuned
 from scorer.tables import DataError
 
 Floats = NDArray[np.float64]
-Reading = Callable[[int, int], None]  # prompts done, of how many
-Told = Callable[[int, float], None]  # epoch, loss on held-out prompts
 Whole: TypeAlias = Annotated[int, Meta(ge=1)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0)]
-
-_LEAST_PROMPTS = 20  # of which two are held out
-_SAMPLE = "sample"  # a tensor beside the adapters and the head
 
 
 class Hyperparameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +53,7 @@ class Hyperparameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _DEFAULTS = Hyperparameters()
 
 
-class Bert:
+class Bert(Tuned):
     """The BERT router. It knows a strong and a weak side and no models. Needs torch and transformers."""
 
     name = "bert"
@@ -66,30 +61,23 @@ class Bert:
     def __init__(self, base: Classifier, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
         """Makes the base its own: merges the adapters into its weights and gives it the head.
 
-        tensors: the adapters' factors, the head's parameters and perhaps the `sample`'s win rates (n,).
-        about: version, encoder_id (the base's digest), hyperparameters and whatever else the artifact records.
+        tensors: the adapters' factors, the head's parameters and perhaps the `sample`'s win rates.
         """
         import torch
 
-        self.version: str = about["version"]
-        self.metrics: dict[str, Any] = about["metrics"]
-        self.sample = (about["data"][_SAMPLE], tensors[_SAMPLE]) if _SAMPLE in tensors else None
-        self._tensors, self._about, self._base = dict(tensors), dict(about), base
+        super().__init__(tensors, about)
+        self._base = base
         self._window: int = about["hyperparameters"]["window"]
         adapters.merge(base.network, tensors, about["hyperparameters"]["alpha"])
         for name in base.head:
             base.network.get_parameter(name).data = torch.from_numpy(tensors[name])
-
-    def knows(self, model: str) -> bool:
-        """It scores places on the ladder, so every name will do."""
-        return True
 
     def score(self, prompts: Prompts, ladder: Sequence[str]) -> Scores:
         """The win rate for the cheapest model, spread over the ladder.
 
         Each prompt is a forward pass of its own, so its score is the same to the last bit whatever comes with it.
         """
-        win = np.array([self._win_rate(text) for text in prompts.texts], np.float64)
+        win = np.array([self.win_rate(text) for text in prompts.texts], np.float64)
         return Scores(spread(win, len(ladder)))
 
     def shares(self, text: str) -> Floats:
@@ -101,7 +89,8 @@ class Bert:
             shares: Floats = torch.softmax(logits.double(), dim=0).numpy()
         return shares
 
-    def _win_rate(self, text: str) -> float:
+    def win_rate(self, text: str) -> float:
+        """P(strong wins) + P(tie) / 2."""
         strong, tie, _ = self.shares(text)
         return float(strong + tie / 2)
 
@@ -124,10 +113,10 @@ class Bert:
         """
         sides = peers(battles, strong, weak)
         pairing = three_way(battles, *sides)
-        if len(pairing.prompt) < _LEAST_PROMPTS:
+        if len(pairing.prompt) < LEAST_PROMPTS:
             raise DataError(
                 f"{len(pairing.prompt)} prompts tell of {strong} and its peers against {weak} and its; "
-                f"fitting takes at least {_LEAST_PROMPTS}"
+                f"fitting takes at least {LEAST_PROMPTS}"
             )
         base = Classifier.load(chosen.source, chosen.seed)
         tokens = [base.tokens(battles.prompts[i], chosen.window) for i in pairing.prompt]
@@ -142,23 +131,6 @@ class Bert:
             "metrics": metrics,
         }
         return cls(Classifier.load(chosen.source), tensors, about)
-
-    def sampled(self, name: str, texts: Sequence[str], reading: Reading = lambda done, total: None) -> Bert:
-        """The same router with its win rates on a sample, by which it is calibrated until there is traffic."""
-        win_rates = np.empty(len(texts), np.float32)
-        for row, text in enumerate(texts):
-            win_rates[row] = self._win_rate(text)
-            reading(row + 1, len(texts))
-        found = copy.copy(self)
-        found.sample = name, win_rates
-        found._tensors = self._tensors | {_SAMPLE: win_rates}
-        found._about = self._about | {"data": self._about["data"] | {_SAMPLE: name}}
-        return found
-
-    def save(self, directory: Path, metrics: Mapping[str, Any] | None = None) -> Path:
-        """Writes the artifact `directory`, with further metrics; the base is not in it. Raises ArtifactError."""
-        about = self._about | {"metrics": self.metrics | dict(metrics or {})}
-        return artifacts.write(directory, self._tensors, router=self.name, **about)
 
     @classmethod
     def load(cls, directory: Path, encoder_id: str | None = None) -> Bert:
@@ -195,45 +167,29 @@ def _tune(
 
     torch.manual_seed(chosen.seed)
     generator = np.random.default_rng(chosen.seed)
-    shares, weight = (torch.from_numpy(column).float() for column in (pairing.shares, pairing.weight))
-    lengths = np.array([len(ids) for ids in tokens])
-    held_out, training = np.split(generator.permutation(len(tokens)), [max(2, round(chosen.holdout * len(tokens)))])
+    rows = tuning.split(len(tokens), chosen.holdout, generator)
     top = _Top(base, tokens, chosen.layers, reading)
     tuned = _parameters(base, chosen)
     optimiser = torch.optim.AdamW(tuned.values(), lr=chosen.learning_rate, weight_decay=chosen.decay)
-    steps = chosen.epochs * -(-len(training) // chosen.batch)
+    steps = chosen.epochs * -(-len(rows[1]) // chosen.batch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
 
-    def loss(batch: NDArray[np.int64]) -> Any:
-        """Summed over the batch: cross-entropy with soft labels."""
-        return -(weight[batch] * (shares[batch] * top.logits(batch).log_softmax(dim=1)).sum(dim=1)).sum()
+    def step() -> None:
+        optimiser.step()
+        schedule.step()
 
-    best, best_loss, best_epoch = {}, np.inf, 0
-    for epoch in range(chosen.epochs):
-        base.network.train()
-        for batch in _batches(training, lengths, chosen.batch, generator):
-            optimiser.zero_grad()
-            (loss(batch) / weight[batch].sum()).backward()
-            optimiser.step()
-            schedule.step()
-        base.network.eval()
-        with torch.no_grad():
-            parts = [loss(batch).item() for batch in _batches(held_out, lengths, chosen.batch, generator)]
-        held_out_loss = sum(parts) / weight[held_out].sum().item()
-        told(epoch, held_out_loss)
-        if held_out_loss < best_loss:
-            best = {name: parameter.detach().numpy().copy() for name, parameter in tuned.items()}
-            best_loss, best_epoch = held_out_loss, epoch
-        if epoch - best_epoch >= chosen.patience:
-            break
-    constant = np.average(pairing.shares[training], axis=0, weights=pairing.weight[training])
-    surprise = -(pairing.shares[held_out] @ np.log(np.maximum(constant, 1e-9)))
-    metrics = {
-        "held_out_loss": round(best_loss, 6),
-        "held_out_loss_of_a_constant": round(float(np.average(surprise, weights=pairing.weight[held_out])), 6),
-        "epochs": best_epoch + 1,
-    }
-    return best, metrics
+    return tuning.tune(
+        base.network,
+        top.logits,
+        Labels(pairing.shares, pairing.weight, np.array([len(ids) for ids in tokens])),
+        rows,
+        chosen,
+        generator,
+        optimiser=optimiser,
+        step=step,
+        kept=lambda: {name: parameter.detach().numpy().copy() for name, parameter in tuned.items()},
+        told=told,
+    )
 
 
 class _Top:
@@ -290,16 +246,6 @@ def _parameters(base: Classifier, chosen: Hyperparameters) -> dict[str, Any]:
     return tuned
 
 
-def _batches(
-    rows: NDArray[np.int64], lengths: NDArray[np.int64], size: int, generator: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """The rows, shuffled, those of like length together, so that little is padding."""
-    shuffled = generator.permutation(rows)
-    like = shuffled[np.argsort(lengths[shuffled] // 8, kind="stable")]
-    batches = [like[start : start + size] for start in range(0, len(like), size)]
-    return [batches[i] for i in generator.permutation(len(batches))]
-
-
 def _check(
     directory: Path, base: Classifier, manifest: artifacts.Manifest, tensors: Mapping[str, NDArray[Any]]
 ) -> None:
@@ -309,6 +255,5 @@ def _check(
         shape = tuple(base.network.get_parameter(name).shape)
         if name not in tensors or tensors[name].shape != shape:
             raise ArtifactError(f"{where}: expected a tensor {name!r} of shape {shape}")
-    if _SAMPLE in tensors and (tensors[_SAMPLE].ndim != 1 or not isinstance(manifest.data.get(_SAMPLE), str)):
-        raise ArtifactError(f"{where}: tensor {_SAMPLE!r} is not one column of a named sample")
-    adapters.check(where, base.network, tensors, (*base.head, _SAMPLE))
+    tuning.check_sample(where, manifest, tensors)
+    adapters.check(where, base.network, tensors, (*base.head, SAMPLE))

@@ -8,8 +8,7 @@ after one pass without decoding. The layers above `depth` are left out, those un
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,19 +18,16 @@ from numpy.typing import NDArray
 
 from scorer import artifacts, bases
 from scorer.battles import Battles
-from scorer.routers import adapters, prefill
+from scorer.routers import adapters, prefill, tuning
 from scorer.routers.base import Prompts, Scores, spread
 from scorer.routers.grades import SCORES, Graded, grades, thinned
+from scorer.routers.tuning import LEAST_PROMPTS, SAMPLE, Labels, Reading, Told, Tuned
 from scorer.tables import DataError
 
 if TYPE_CHECKING:
     import torch
 
     from scorer.bases import Base
-
-Floats = NDArray[np.float32]
-Reading = Callable[[int, int], None]  # prompts done, of how many
-Told = Callable[[int, float], None]  # epoch, loss on held-out prompts
 
 RUBRIC = (
     "You grade how hard requests are. Predict the score, from 1 to 5, that an expert would give to a small assistant's "
@@ -41,8 +37,7 @@ RUBRIC = (
 RUBRIC_VERSION = 1  # raised with every change of it: artifacts were tuned to its words
 
 _LOSES = 3  # the highest score that is no win for the weak model
-_LEAST_PROMPTS = 20  # of which two are held out
-_ROWS, _SAMPLE = "rows", "sample"  # tensors beside the adapters
+_ROWS = "rows"  # a tensor beside the adapters
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Hyperparameters:
 _DEFAULTS = Hyperparameters()
 
 
-class Causal:
+class Causal(Tuned):
     """The causal LLM router. Needs torch and transformers."""
 
     name = "causal"
@@ -79,15 +74,12 @@ class Causal:
     def __init__(self, base: Base, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
         """Makes the base its own: cuts it at its depth and merges the adapters into its weights.
 
-        tensors: rows (5, d), the adapters' factors and perhaps the `sample`'s win rates (n,).
-        about: version, encoder_id (the base's digest), hyperparameters and whatever else the artifact records.
+        tensors: rows (5, d), the adapters' factors and perhaps the `sample`'s win rates.
         """
         import torch
 
-        self.version: str = about["version"]
-        self.metrics: dict[str, Any] = about["metrics"]
-        self.sample = (about["data"][_SAMPLE], tensors[_SAMPLE]) if _SAMPLE in tensors else None
-        self._tensors, self._about, self.base = dict(tensors), dict(about), base
+        super().__init__(tensors, about)
+        self.base = base
         self._window = about["hyperparameters"]["window"]
         self._layers = _cut(base.trunk, about["hyperparameters"]["depth"])
         self._rows = torch.from_numpy(tensors[_ROWS].astype(np.float32))
@@ -96,17 +88,17 @@ class Causal:
             before, self._after = base.frame(RUBRIC)
             _, self._prefix = prefill.read_prefix(base.trunk, self._layers, prefill.embed(base.trunk, [before]))
 
-    def knows(self, model: str) -> bool:
-        """It scores places on the ladder, so every name will do."""
-        return True
-
     def score(self, prompts: Prompts, ladder: Sequence[str]) -> Scores:
         """The win rate against the weak side for the cheapest model, spread over the ladder.
 
         Each prompt is a pass of its own, so its score is the same to the last bit whatever comes with it.
         """
-        labels = np.array([self.labels(text) for text in prompts.texts]).reshape(-1, SCORES)
-        return Scores(spread(labels[:, :_LOSES].sum(axis=1), len(ladder)))
+        win = np.array([self.win_rate(text) for text in prompts.texts], np.float64)
+        return Scores(spread(win, len(ladder)))
+
+    def win_rate(self, text: str) -> float:
+        """P(1) + P(2) + P(3)."""
+        return float(self.labels(text)[:_LOSES].sum())
 
     def labels(self, text: str) -> NDArray[np.float64]:
         """(5,) probabilities of the scores 1 to 5."""
@@ -138,10 +130,10 @@ class Causal:
         DataError.
         """
         graded = thinned(grades(battles, weak), chosen.prompts, chosen.seed)
-        if len(graded.texts) < _LEAST_PROMPTS:
+        if len(graded.texts) < LEAST_PROMPTS:
             raise DataError(
                 f"{len(graded.texts)} prompts with battles of {', '.join(sorted(weak)[:5])} against the bar; "
-                f"fitting takes at least {_LEAST_PROMPTS}"
+                f"fitting takes at least {LEAST_PROMPTS}"
             )
         tensors, metrics = _tune(base, graded, chosen, reading, told)
         about = {
@@ -153,23 +145,6 @@ class Causal:
             "metrics": metrics,
         }
         return cls(base, tensors, about)
-
-    def sampled(self, name: str, texts: Sequence[str], reading: Reading = lambda done, total: None) -> Causal:
-        """The same router with its win rates on a sample, by which it is calibrated until there is traffic."""
-        win_rates = np.empty(len(texts), np.float32)
-        for row, text in enumerate(texts):
-            win_rates[row] = self.labels(text)[:_LOSES].sum()
-            reading(row + 1, len(texts))
-        found = copy.copy(self)
-        found.sample = name, win_rates
-        found._tensors = self._tensors | {_SAMPLE: win_rates}
-        found._about = self._about | {"data": self._about["data"] | {_SAMPLE: name}}
-        return found
-
-    def save(self, directory: Path, metrics: Mapping[str, Any] | None = None) -> Path:
-        """Writes the artifact `directory`, with further metrics; the base is not in it. Raises ArtifactError."""
-        about = self._about | {"metrics": self.metrics | dict(metrics or {})}
-        return artifacts.write(directory, self._tensors, router=self.name, **about)
 
     @classmethod
     def load(cls, directory: Path, encoder_id: str | None = None, *, base: Base | None = None) -> Causal:
@@ -206,9 +181,7 @@ def _tune(
     with precision:
         beneath, prompts = _beneath(base, graded.texts, layers[: -chosen.tuned], chosen, generator, reading)
     lengths = np.array([len(hidden) for hidden in prompts])
-    shares, weight = torch.from_numpy(graded.shares), torch.from_numpy(graded.weight)
-    held_out, training = np.split(generator.permutation(len(prompts)), [max(2, round(chosen.holdout * len(prompts)))])
-
+    parts = tuning.split(len(prompts), chosen.holdout, generator)
     factors = adapters.attach(base.trunk, upper, chosen.targets, chosen.rank, chosen.alpha)
     rows = torch.nn.Parameter(torch.zeros(SCORES, beneath.shape[-1]))
     optimiser = torch.optim.AdamW(
@@ -216,40 +189,35 @@ def _tune(
         weight_decay=chosen.decay,
     )
 
-    def loss(batch: NDArray[np.int64]) -> torch.Tensor:
+    def logits(batch: NDArray[np.int64]) -> torch.Tensor:
         hidden = torch.nn.utils.rnn.pad_sequence([prompts[i] for i in batch], batch_first=True).float()
         with precision:
             _, ahead = prefill.read_prefix(base.trunk, upper, beneath)
             read = prefill.read(base.trunk, upper, hidden, ahead)
         last = read[torch.arange(len(batch)), lengths[batch] - 1].float()
-        surprise = -(shares[batch] * torch.log_softmax(base.trunk.norm(last) @ rows.T, dim=-1)).sum(dim=1)
-        summed: torch.Tensor = (weight[batch] * surprise).sum()
-        return summed
+        found: torch.Tensor = base.trunk.norm(last) @ rows.T
+        return found
 
-    best, best_loss, best_epoch = {}, np.inf, 0
-    for epoch in range(chosen.epochs):
-        for batch in _batches(training, lengths, chosen.batch, generator):
-            optimiser.zero_grad()
-            (loss(batch) / weight[batch].sum()).backward()
-            optimiser.step()
-        with torch.no_grad():
-            parts = [loss(batch).item() for batch in _batches(held_out, lengths, chosen.batch, generator)]
-        held_out_loss = sum(parts) / weight[held_out].sum().item()
-        told(epoch, held_out_loss)
-        if held_out_loss < best_loss:
-            tuned = {name: factor.detach().numpy().astype(np.float16) for name, factor in factors.items()}
-            best, best_loss, best_epoch = tuned | {_ROWS: rows.detach().numpy().copy()}, held_out_loss, epoch
-        if epoch - best_epoch >= chosen.patience:
-            break
-    adapters.detach(base.trunk, factors)
-    if not best:
-        raise DataError("the fit diverged: the loss on held-out prompts is not a number")
-    metrics = {
-        "held_out_loss": round(best_loss, 6),
-        "held_out_loss_of_a_constant": round(_loss_of_a_constant(graded, training, held_out), 6),
-        "epochs": best_epoch + 1,
-    }
-    return best, metrics
+    def kept() -> tuning.Tensors:
+        tuned = {name: factor.detach().numpy().astype(np.float16) for name, factor in factors.items()}
+        return tuned | {_ROWS: rows.detach().numpy().copy()}
+
+    labels = Labels(graded.shares, graded.weight, lengths)
+    try:
+        return tuning.tune(
+            base.trunk,
+            logits,
+            labels,
+            parts,
+            chosen,
+            generator,
+            optimiser=optimiser,
+            step=optimiser.step,
+            kept=kept,
+            told=told,
+        )
+    finally:
+        adapters.detach(base.trunk, factors)
 
 
 def _beneath(
@@ -269,29 +237,12 @@ def _beneath(
     made: dict[int, torch.Tensor] = {}
     with torch.no_grad():
         beneath, prefix = prefill.read_prefix(base.trunk, layers, prefill.embed(base.trunk, [before]))
-        for batch in _batches(np.arange(len(tokens)), lengths, chosen.batch, generator):
+        for batch in tuning.batches(np.arange(len(tokens)), lengths, chosen.batch, generator):
             hidden = prefill.embed(base.trunk, [tokens[i] for i in batch])
             for i, row in zip(batch.tolist(), prefill.read(base.trunk, layers, hidden, prefix), strict=True):
                 made[i] = row[: lengths[i]].half()
             reading(len(made), len(tokens))
     return beneath, [made[i] for i in range(len(tokens))]
-
-
-def _loss_of_a_constant(graded: Graded, training: NDArray[np.int64], held_out: NDArray[np.int64]) -> float:
-    """Of giving every prompt the training prompts' shares: what there is to improve on."""
-    constant = np.average(graded.shares[training], axis=0, weights=graded.weight[training])
-    surprise = -(graded.shares[held_out] @ np.log(np.maximum(constant, 1e-9)))
-    return float(np.average(surprise, weights=graded.weight[held_out]))
-
-
-def _batches(
-    rows: NDArray[np.int64], lengths: NDArray[np.int64], size: int, generator: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """The rows, shuffled, those of like length together, so that little is padded."""
-    shuffled = generator.permutation(rows)
-    like = shuffled[np.argsort(lengths[shuffled] // 8, kind="stable")]
-    batches = [like[start : start + size] for start in range(0, len(like), size)]
-    return [batches[i] for i in generator.permutation(len(batches))]
 
 
 def _cut(trunk: Any, depth: int) -> range:
@@ -312,6 +263,5 @@ def _check(where: Path, base: Base, manifest: artifacts.Manifest, tensors: Mappi
     width = base.trunk.norm.weight.shape[0]
     if _ROWS not in tensors or tensors[_ROWS].shape != (SCORES, width):
         raise artifacts.ArtifactError(f"{where}: expected a tensor {_ROWS!r} of shape ({SCORES}, {width})")
-    if _SAMPLE in tensors and (tensors[_SAMPLE].ndim != 1 or not isinstance(manifest.data.get(_SAMPLE), str)):
-        raise artifacts.ArtifactError(f"{where}: tensor {_SAMPLE!r} is not one column of a named sample")
-    adapters.check(where, base.trunk, tensors, (_ROWS, _SAMPLE))
+    tuning.check_sample(where, manifest, tensors)
+    adapters.check(where, base.trunk, tensors, (_ROWS, SAMPLE))
