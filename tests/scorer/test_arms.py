@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -21,6 +20,7 @@ from feedback.records import Activation, Holdback, Outcome, Rating, StoredCalibr
 from feedback.store import Store
 from scorer import arms, artifacts, budget, catalogue, cli, config, daemon, hosting, steering
 from scorer.calibration import Calibration
+from scorer.commands.shared import in_store
 from scorer.config import Config, ConfigError
 from scorer.scoring import Earlier, Job, Scored
 from scorer.sections import Budget, Canary, EncoderConfig, PolicyConfig, Retrain, RouterConfig
@@ -44,17 +44,6 @@ def configuration(folder: Path, **changes: Any) -> Config:
         retrain=Retrain(cron=None),
     )
     return msgspec.structs.replace(made, **changes)
-
-
-def in_store(config: Config, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
-    async def run() -> T:
-        store = hosting.open_store(config)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
 
 
 def version(folder: Path, name: str) -> Path:

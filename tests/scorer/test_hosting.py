@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -27,6 +26,7 @@ from feedback.store import Store
 from feedback.trials import Trial
 from gateway_plugin import ids
 from scorer import catalogue, cli, daemon, hosting
+from scorer.commands.shared import in_store
 from scorer.config import Config, ConfigError
 from scorer.decisions import Decision
 from scorer.routers.base import Encodes
@@ -56,17 +56,6 @@ def configuration(folder: Path, **changes: Any) -> Config:
         rollback=Rollback(holdback=0.0),
     )
     return msgspec.structs.replace(config, **changes)
-
-
-def in_store(config: Config, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
-    async def run() -> T:
-        store = hosting.open_store(config)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
 
 
 def lived(config: Config, count: int, good: Callable[[str, str], float], seed: int = 0, strangers: int = 0) -> None:

@@ -82,6 +82,8 @@ CIRCUMSTANCES = st.builds(
     continuation=st.booleans(),
     blank=st.booleans(),
     exploration=st.floats(0, 1),
+    warm_costs=st.none() | st.fixed_dictionaries(dict.fromkeys(LADDER, st.floats(0, 1))),
+    away=st.booleans(),
 )
 
 
