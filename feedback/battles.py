@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedback import signals
-from feedback.records import Comparison, Record
+from feedback.judgements import JUDGE
+from feedback.records import Comparison, LoggedComparison, Record
 from scorer.battles import BAR, Battles
 from scorer.features import NAMES
 from scorer.routers.base import Prompts
@@ -34,7 +35,7 @@ class Weights:
     sources: Mapping[str, float] = field(default_factory=dict)  # by source; one that is not named counts 1
     signals: Mapping[str, float] = field(default_factory=dict)  # by kind (feedback/signals.py); none: not used
     half_life_days: float = math.inf  # a rating this old counts half
-    most_per_user: float = math.inf  # together; a named user's ratings are scaled down to it
+    most_per_user: float = math.inf  # together, in units of an equal share of the total
 
     def at_age(self, seconds: Floats | float) -> Floats | float:
         """What age leaves of a weight."""
@@ -90,6 +91,9 @@ class Gathering:
         self._vectors: dict[str, tuple[bytes, bytes]] = {}
         self._dropped: Counter[str] = Counter()
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def add_ratings(self, records: Iterable[Record]) -> None:
         """A page of `Store.rated`. Credit goes to the model that served."""
         for record in records:
@@ -101,22 +105,45 @@ class Gathering:
         for one in comparisons:
             weight = self._weight(one.source, one.created_at)
             sides = one.model_a, one.model_b, _WINNERS[one.winner]
-            self._keep(_Row(one.text_hash or "", *sides, weight, one.source, one.user, 1.0, one.comparison_id), one)
+            self._keep(_Row(one.text_hash or "", *sides, weight, one.source, one.user, 1.0, unit_of(one)), one)
 
     @property
     def evidence(self) -> Evidence:
         """All of it."""
         columns = list(zip(*self._rows, strict=True)) or [()] * len(_Row._fields)
-        hashes, model_a, model_b, outcome, weight, source, user, propensity, session = columns
-        capped = _capped(np.array(weight, float), user, self._weights.most_per_user)
-        battles = Battles.of(hashes, model_a, model_b, outcome, capped, source)
+        hashes, model_a, model_b, outcome, _, source, _, propensity, session = columns
+        battles = Battles.of(hashes, model_a, model_b, outcome, self._capped, source)
         stored = [self._vectors[text_hash] for text_hash in battles.prompts]
         prompts = Prompts(battles.prompts, *(_matrix([pair[i] for pair in stored]) for i in (0, 1)))
         return Evidence(battles, prompts, np.array(propensity, float), np.array(session, np.str_), dict(self._dropped))
 
+    @property
+    def raters(self) -> float:
+        """How many people, had all as much to say, would be as many as these: 1 / sum of squared shares of the weight.
+        Judges and signals are no people; infinite where nobody else said anything."""
+        people = np.array([row.source != JUDGE and row.source not in signals.KINDS for row in self._rows], bool)
+        if not people.any():
+            return math.inf
+        _, number = np.unique(self._people[people], return_inverse=True)
+        total = np.bincount(number.reshape(-1), self._capped[people])
+        return float(total.sum() ** 2 / (total**2).sum())
+
+    @property
+    def _people(self) -> NDArray[np.str_]:
+        """(n,): who said it; of the anonymous, every session is taken for a person."""
+        return np.array([f"user {row.user}" if row.user else f"session {row.session}" for row in self._rows], np.str_)
+
+    @property
+    def _capped(self) -> Floats:
+        """(n,) weights. Judges are not capped: how far they are trusted is in their weight."""
+        weight = np.array([row.weight for row in self._rows], float)
+        people = np.array([row.source != JUDGE for row in self._rows], bool)
+        weight[people] = capped(weight[people], self._people[people], self._weights.most_per_user)
+        return weight
+
     def _of_record(self, record: Record) -> Iterable[_Row]:
         text_hash = record.decision.text_hash if record.decision else ""
-        session = record.decision.unit if record.decision else record.decision_id
+        session = unit_of(record)
         served = record.outcome.served if record.outcome else None
         if served is None and record.decision is not None and record.outcome is None and not record.expired:
             served = record.decision.model  # not reported yet: what was sent is what is rated
@@ -164,12 +191,32 @@ def _propensity(record: Record, served: str) -> float:
     return decision.propensity if decision is not None and drawn else 1.0
 
 
-def _capped(weight: Floats, user: Iterable[str], most: float) -> Floats:
-    """Nobody's weights sum to more than `most`; the anonymous are not one person."""
-    names, number = np.unique(np.array(list(user), str), return_inverse=True)
+def capped(weight: Floats, person: NDArray[np.str_], most: float) -> Floats:
+    """Nobody's weights sum to more than `most` equal shares of the total that is left; those who do are scaled down.
+
+    So of any hundred people one holds at most `most` % in the end, however much he says. With p people, the k of
+    them who are capped at c, and u the sum of the others: c = most (u + k c) / p.
+    """
+    names, number = np.unique(person, return_inverse=True)
+    if len(names) <= most:
+        return weight
     total = np.bincount(number.reshape(-1), weight, len(names))
-    factor = np.where(names == "", 1.0, np.minimum(1.0, most / np.maximum(total, np.finfo(float).tiny)))
+    ascending = np.sort(total)
+    below = np.cumsum(ascending)  # of the first i + 1
+    above = np.arange(len(names))[::-1]
+    # the last who is not capped: at his total, so many equal shares are still more
+    last = np.flatnonzero(most * (below + above * ascending) >= len(names) * ascending).max(initial=0)
+    limit = most * below[last] / (len(names) - most * above[last])
+    factor: Floats = np.minimum(1.0, limit / total)
     return weight * factor[number.reshape(-1)]
+
+
+def unit_of(one: Record | Comparison) -> str:
+    """What a decision was drawn by, its session if it had one; of a comparison that has no decision its prompt."""
+    if isinstance(one, Record):
+        return one.decision.unit if one.decision else one.decision_id
+    unit = one.unit if isinstance(one, LoggedComparison) else None
+    return unit or one.decision_id or one.text_hash or one.comparison_id
 
 
 def _matrix(rows: list[bytes]) -> NDArray[np.float32]:

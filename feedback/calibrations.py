@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, and_, func, insert, select
 
 from feedback.records import LoggedPrompt, StoredCalibration
 from feedback.schema import CalibrationRow, DecisionRow
@@ -15,6 +15,9 @@ from scorer.routers.base import Prompts, Router
 
 TRAFFIC = "logged traffic"  # the sample's name
 LEAST_TRAFFIC = 100  # prompts; fewer say little about a share
+
+_DAY = 24 * 3600.0
+_RANDOM = 25  # from this character on a UUIDv7 is random alone
 
 
 def stored(router: Router, ladder: Sequence[str], fitted: Calibration) -> StoredCalibration:
@@ -39,11 +42,19 @@ def prompts(logged: Sequence[LoggedPrompt]) -> Prompts:
 
 
 def traffic(encoder_id: str, limit: int, connection: Connection) -> list[LoggedPrompt]:
-    """The newest routed prompts that were encoded so, newest first."""
+    """The newest routed prompts that were encoded so, newest first. Where the last day brought more than the limit,
+    so many of that day's, drawn at random: the hour of a run is not like the others."""
     kept = DecisionRow.__table__.c
+    encoded = and_(kept.encoder_id == encoder_id, kept.embedding.is_not(None))
+    newest = connection.execute(select(func.max(kept.created_at)).where(encoded)).scalar_one()
+    if newest is None:
+        return []
+    of_day = and_(encoded, kept.created_at > newest - _DAY)
+    many = connection.execute(select(func.count()).where(of_day)).scalar_one() > limit
+    drawn = select(kept.decision_id).where(of_day).order_by(func.substr(kept.decision_id, _RANDOM)).limit(limit)
     query = (
         select(kept.text_hash, kept.embedding, kept.features)
-        .where(kept.encoder_id == encoder_id, kept.embedding.is_not(None))
+        .where(kept.decision_id.in_(drawn) if many else encoded)
         .order_by(kept.created_at.desc())
         .limit(limit)
     )

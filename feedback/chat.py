@@ -8,6 +8,8 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 
+from gateway_plugin import names
+
 MARK = "routerd-judge"  # the `user` of every call, by which spend logs tell them from clients'
 
 _LARGEST_ANSWER = 4 * 2**20  # bytes
@@ -83,7 +85,7 @@ class Chat:
 
     async def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         if self._session is None:
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", names.MARK: MARK}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"
             timeout = aiohttp.ClientTimeout(total=self._seconds)

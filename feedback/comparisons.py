@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, func, select, tuple_
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select, tuple_
 from feedback import decisions, keys, statements
 from feedback.keys import Idempotency
 from feedback.ratings import UnknownDecision, may_come
-from feedback.records import Comparison, ComparisonReceipt
+from feedback.records import Comparison, ComparisonReceipt, LoggedComparison
 from feedback.schema import ComparisonRow, DecisionRow
 
 _OF_THE_PROMPT = ("text_hash", "text", "encoder_id", "embedding", "features")
@@ -47,10 +47,14 @@ def page(after: Place, before: float, limit: int, vectors: bool, connection: Con
         for name in wanted
     ]
     query = (
-        select(*columns)
+        select(*columns, of["unit"])
         .select_from(ComparisonRow.__table__.outerjoin(DecisionRow.__table__, own.decision_id == of.decision_id))
         .where(tuple_(own.created_at, own.comparison_id) > tuple(after), own.created_at < before)
         .order_by(own.created_at, own.comparison_id)
         .limit(limit)
     )
-    return [Comparison(**row) for row in connection.execute(query).mappings()]
+    return [_logged(**row) for row in connection.execute(query).mappings()]
+
+
+def _logged(unit: str | None, **fields: Any) -> Comparison:
+    return Comparison(**fields) if unit is None else LoggedComparison(unit=unit, **fields)

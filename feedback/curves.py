@@ -8,11 +8,12 @@ choice is known on every decision, rated or not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from feedback import ope, policies
+from feedback import costs, ope, policies
 from feedback.logged import Log
 from feedback.ope import LEAST_SIZE, Floats
 from scorer.evaluation.bootstrap import Interval, interval
@@ -24,11 +25,12 @@ _NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 @dataclass(frozen=True)
 class Point:
     """At a threshold: the share of calls to the strongest model, the mean rating among raters, and the effective number
-    of rated sessions behind it; below LEAST_SIZE there is no rating."""
+    of rated sessions behind it; below LEAST_SIZE there is no rating. cost: US dollars a request; NaN: not known."""
 
     share: float
     rating: Interval
     size: float
+    cost: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ def curve(method: str, log: Log, win_rates: Floats, draws: int = 1000, seed: int
         ratings = totals.sum(axis=0) / weights.sum(axis=0)
         drawn = (times @ totals) / (times @ weights)
     points = tuple(
-        Point(float(share), interval(float(rating), samples) if size >= LEAST_SIZE else _NOTHING, size)
-        for share, rating, samples, size in zip(shares, ratings, drawn.T, sizes, strict=True)
+        Point(float(share), interval(float(rating), samples) if size >= LEAST_SIZE else _NOTHING, size, cost)
+        for share, rating, samples, size, cost in zip(
+            shares, ratings, drawn.T, sizes, _costs(log, targets), strict=True
+        )
     )
     enough = min(sizes) >= LEAST_SIZE
     area = interval(float(_apgr(shares, ratings)), _apgr(shares, drawn)) if enough else _NOTHING
@@ -79,6 +83,12 @@ def _thresholds(win_rates: Floats) -> Floats:
 
 def _at(log: Log, win_rates: Floats, threshold: float) -> Floats:
     return policies.routed(win_rates, log.candidates, log.models, threshold, exploration=0.0)
+
+
+def _costs(log: Log, targets: Sequence[Floats]) -> list[float]:
+    """Of each policy, as the report estimates it."""
+    expected = costs.expected(log.chosen, log.cost, log.tokens_in, len(log.models))
+    return [ope.estimate(ope.dr(log.logged, target, log.cost, expected), log.cluster).value for target in targets]
 
 
 def _apgr(shares: Floats, ratings: Floats) -> Floats:

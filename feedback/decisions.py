@@ -43,6 +43,12 @@ def called(call_id: str, connection: Connection) -> set[str]:
     return set(connection.execute(union(select(decided), select(reported)).limit(2)).scalars())
 
 
+def count(after: float, connection: Connection) -> int:
+    """Those made after a time (Unix seconds)."""
+    made = select(func.count()).select_from(DecisionRow).where(DecisionRow.created_at > after)
+    return int(connection.execute(made).scalar_one())
+
+
 def page_end(start: float, before: float, connection: Connection) -> float | None:
     """When the last decision of the next page was made, after `start` and before `before`; None: no more."""
     made = DecisionRow.created_at

@@ -70,7 +70,7 @@ def _record_rows(record: Record) -> Iterator[Row]:
 
 def _comparison_row(comparison: Comparison) -> Row:
     """As imports reads it: a decision's prompt is the decision's row's."""
-    row = msgspec.structs.asdict(comparison)
+    row = {name: getattr(comparison, name) for name in Comparison.__struct_fields__}
     prompt = row.pop("text")
     of_the_prompt = ("text_hash", "encoder_id", *_VECTORS)
     if comparison.decision_id is not None or prompt is not None:

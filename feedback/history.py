@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, String, and_, cast, exists, or_, select, text, union
+from sqlalchemy import ColumnElement, Connection, Select, String, and_, cast, exists, func, or_, select, text, union
 from sqlalchemy.orm import DeclarativeBase, aliased
 
 from feedback.records import Rating, Record, ReportedOutcome
@@ -30,9 +30,12 @@ def first_id(seconds: float) -> str:
     return f"{digits[:8]}-{digits[8:]}"
 
 
-def everything(after: str, before: str, limit: int, connection: Connection) -> list[str]:
-    """The next ids between two: of all decisions, outcomes and ratings."""
+def everything(after: str, before: str, limit: int, connection: Connection, part: float = 1.0) -> list[str]:
+    """The next ids between two: of all decisions, outcomes and ratings, or of a part of them, in (0, 1], that the last
+    digits of the ids, which are random, choose."""
     sources = [select(DecisionRow.decision_id), select(OutcomeRow.decision_id), _rated()]
+    if part < 1:
+        sources = [source.where(_drawn(source, part)) for source in sources]
     return _merged(sources, after, before, limit, connection)
 
 
@@ -92,6 +95,11 @@ def _merged(sources: list[Select[Any]], after: str, before: str, limit: int, con
     found = union(*firsts).subquery()
     query = select(found.c.decision_id).order_by(found.c.decision_id).limit(limit)
     return list(connection.execute(query).scalars())
+
+
+def _drawn(source: Select[Any], part: float) -> ColumnElement[bool]:
+    (column,) = source.selected_columns
+    return func.substr(column, 33) < f"{round(part * 0x10000):04x}"
 
 
 def _rated() -> Select[Any]:

@@ -89,13 +89,19 @@ async def read(
     after: float = 0.0,
     before: float = math.inf,
     progress: Callable[[int], None] = lambda read: None,
+    part: float = 1.0,
 ) -> Log:
-    """Everything logged between two times (Unix seconds), read in pages. Raises Unavailable."""
+    """Everything logged between two times (Unix seconds), or a random part of it, read in pages. Raises Unavailable."""
     rows: list[_Row] = []
-    async for page in store.logged(after, before):
+    async for page in store.logged(after, before, part=part):
         rows += [_row(record, tuple(models)) for record in page if record.decision or record.outcome]
         progress(len(rows))
     return _columns(rows, tuple(models))
+
+
+def of(records: Sequence[Record], models: Sequence[str]) -> Log:
+    """What these say."""
+    return _columns([_row(record, tuple(models)) for record in records], tuple(models))
 
 
 def _row(record: Record, models: tuple[str, ...]) -> _Row:

@@ -121,6 +121,12 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     comparison_id: str = msgspec.field(default_factory=ids.mint)  # UUIDv7
 
 
+class LoggedComparison(Comparison, frozen=True, kw_only=True):
+    """A comparison of a decision's prompt as it is read back; `unit` is what the decision was drawn by."""
+
+    unit: str
+
+
 class ComparisonReceipt(msgspec.Struct, frozen=True):
     """A comparison that is safely stored; `pending` while its decision has not been heard of."""
 
@@ -159,6 +165,29 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
     previous: str | None
     changed_at: float  # Unix seconds
     changed_by: str
+    holdback: float = 0.0  # the share of units that an earlier version goes on serving
+    holdback_until: float | None = None  # Unix seconds; None: there is no holdback
+    holdback_since: int | None = None  # the number of the activation that began it; the version before that one serves
+    undoes: int | None = None  # the number of the activation that it is the automatic rollback of
+
+    def holds_back(self, now: float) -> bool:
+        """Whether an earlier version serves its share at this time (Unix seconds)."""
+        return self.holdback_until is not None and now < self.holdback_until
+
+
+class Holdback(NamedTuple):
+    """What an activation leaves to the version before: a share of the units, in (0, 1), for so many days. Where such a
+    holdback lasts already, it goes on as it is."""
+
+    share: float
+    days: float
+
+
+class Rated(NamedTuple):
+    """The first rating of a unit, in [0, 1], and whose version's answer it rates."""
+
+    value: float
+    held: bool  # the earlier one's
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,16 +6,21 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feedback import costs, ope, policies, raters, regression
 from feedback.contexts import context
+from feedback.drift import Drift
 from feedback.logged import Log
 from feedback.ope import Estimate, Floats, Terms
 from scorer import calibration
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 GAMMAS = (1.5, 2.0, 3.0)  # how many times as likely bad answers may be rated, or good ones
 
@@ -179,7 +184,7 @@ def _group(name: str, log: Log, rows: NDArray[np.bool_]) -> Group:
 # As text and as JSON
 
 
-def plain(report: Happened | WhatIf) -> dict[str, Any]:
+def plain(report: DataclassInstance) -> dict[str, Any]:
     """For JSON: no NaN."""
     content: dict[str, Any] = _finite(asdict(report))
     return content
@@ -206,6 +211,37 @@ def text(found: Happened) -> str:
             f"not for estimates: {left_out}",
         ]
     )
+
+
+def drift_text(found: Sequence[Drift]) -> str:
+    """Evaluations, the newest first: what the newest found, and when there were alarms before."""
+    if not found:
+        return "drift: not evaluated yet; a daemon does so once a day"
+    newest, *earlier = found
+    heads = ["", "seen", "expected", "p", ""]
+    lines = [
+        [
+            f"{one.check.replace('_', ' ')} {one.router}".strip(),
+            *(f"{number:.3f}" for number in (one.value, one.expected)),
+            f"{one.p:.1g}",
+            "DRIFT" if one.alarm else "",
+        ]
+        for one in newest.checks
+    ]
+    alarms = [f"{_day(each.before)}: {each.verdict}" for each in earlier if each.alarms]
+    return "\n".join(
+        [
+            f"drift up to {_day(newest.before)}: {newest.verdict}",
+            *([_table(heads, lines)] if lines else []),
+            *(f"not checked: {check}: {why}" for check, why in newest.skipped.items()),
+            f"a check alarms at p < {newest.level:.2g}: {newest.false_alarms:g} false alarms a year in the mean",
+            *(["alarms before:", *alarms] if alarms else []),
+        ]
+    )
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
 
 
 def what_if_text(found: WhatIf) -> str:

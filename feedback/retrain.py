@@ -1,8 +1,9 @@
-"""The nightly run: gather what was said, refit every router from its prior, and publish what is not worse.
+"""The nightly run: gather what was said, refit every router from its prior, and publish what the gate lets pass.
 
-A challenger is fitted on everything but the newest ratings, compared with the champion on those (feedback/gate.py), and
-published as it was compared: artifact first, then version and thresholds in one transaction. Until that commits the
-champion serves, and whatever fails before it leaves no more than an unused directory.
+A challenger is fitted on the training part of what was said (feedback/golden.py), compared with the champion and the
+configured artifact on what no challenger learns from (feedback/gate.py), and published as it was compared: artifact
+first, then version and thresholds in one transaction. Until that commits the champion serves, and whatever fails before
+it leaves no more than an unused directory.
 """
 
 from __future__ import annotations
@@ -11,34 +12,36 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feedback import calibrations, gate, versions
-from feedback.battles import Evidence, Gathering, Weights
+from feedback import calibrations, golden, rates, refusals, trials, versions
+from feedback.battles import Evidence, Weights
 from feedback.database import Unavailable
-from feedback.gate import Comparison
+from feedback.gate import Rules
+from feedback.golden import Material, Parts
+from feedback.records import Holdback, Run
 from feedback.refit import refit_mf, refit_sw
+from feedback.runs import Lost
 from feedback.store import Store
-from gateway_plugin import ids
+from feedback.trials import Trial
 from scorer.battles import BAR
 from scorer.calibration import Calibration, calibrate
-from scorer.routers.base import Prompts, Router
+from scorer.routers.base import Prompts, Router, known_as
 from scorer.routers.factorization import Factorization
 from scorer.routers.similarity import Similarity
 
 Learner = Factorization | Similarity
 
 JOB = "retrain"
-SHARES = (0.1, 0.3, 0.5)  # whose thresholds a run's record has
+PUBLISHED, REFUSED, SKIPPED = "published", "refused", "skipped"
 
 _TRAFFIC = 2000  # newest logged prompts to calibrate on: a share is then known to about two points
-_MOST_HELD_OUT = 2000  # rated decisions; beyond, more to learn from is worth more than more to compare on
+_MOST_RUNS = 5000  # that the error rate looks back on
 _BEAT_SECONDS = 60.0
 EXPIRY_SECONDS = 600.0  # after which a run that has fallen silent may be taken over
 
@@ -52,56 +55,39 @@ class Plan:
     encoder_id: str
     data_dir: Path
     weights: Weights
-    held_out: float  # newest part of the rated decisions, in (0, 1)
     sample: tuple[str, Prompts]  # to calibrate on while there is little traffic
     mf: Factorization  # its prior; refitted, it also says what answers that nobody saw would have been rated
+    parts: Parts = field(default_factory=Parts)
+    rules: Rules = field(default_factory=Rules)
+    least_raters: float = 1.0  # effective number of people to learn from
+    share: float = 0.5  # of requests to the strongest model, at which costs are compared
+    judged: float = 0.0  # the share of the traffic that a judge is given
+    holdback: Holdback | None = None  # what the version before keeps of what is published
+
+    @property
+    def settings(self) -> str:
+        """What a run's end depends on beside what was said; the judge's weight follows from that."""
+        counted = self.weights.signals, self.weights.half_life_days, self.weights.most_per_user
+        ladder = self.models, dict(self.like), self.encoder_id, self.mf.version
+        return repr((ladder, self.parts, self.rules, self.least_raters, self.share, counted))
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A router to refit: where its fits begin, and what serves now."""
+    """A router to refit: where its fits begin, the configured artifact, which is the anchor too; and what serves."""
 
     prior: Learner
     champion: Router
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What became of one challenger. calibration: None where it was not published."""
+class Night:
+    """A run's end: its status, why in one line, the trials that were made, and the record of the whole, as JSON."""
 
-    name: str
-    champion: str
-    challenger: str
-    comparison: Comparison
-    published: bool
-    calibration: Calibration | None
-    seconds: float
-
-    @property
-    def verdict(self) -> str:
-        """In one line."""
-        passed = "published" if self.published else "would be published"
-        end = passed if self.comparison.publishes else "refused"
-        return f"{self.name} {self.challenger} {end}, {self.comparison.verdict}"
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """As JSON."""
-        fitted = self.calibration
-        return {
-            "champion": self.champion,
-            "challenger": self.challenger,
-            "published": self.published,
-            "verdict": self.comparison.verdict,
-            "comparison": asdict(self.comparison),
-            "calibrated_on": fitted.sample if fitted else None,
-            "thresholds": {f"p{share * 100:g}": fitted.threshold(share) for share in SHARES} if fitted else {},
-            "seconds": round(self.seconds, 3),
-        }
-
-
-class Lost(Exception):
-    """The run was taken over by another process, which believed this one dead."""
+    status: str
+    verdict: str
+    trials: list[Trial]
+    record: dict[str, Any]
 
 
 async def retrain(
@@ -110,22 +96,43 @@ async def retrain(
     subjects: Sequence[Subject],
     *,
     publish: bool = True,
+    held: Run | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[list[Trial], dict[str, Any]]:
-    """Refits, compares and, unless told not to, publishes; the trials and the record of the whole. Raises Unavailable,
-    ArtifactError and DataError; what was published before stays published."""
+) -> Night:
+    """Refits, compares and, unless told not to, publishes. held: the run that this is.
+
+    Raises Unavailable, ArtifactError, DataError and Lost; what was published before stays published.
+    """
     began = time.time()
-    training, held_out = await _gather(store, plan, began)
-    say(f"{len(training)} ratings and comparisons to learn from, {len(held_out)} newer ones to compare on")
-    data = {"learned_from": len(training), "held_out": len(held_out), "dropped": dict(training.dropped)}
+    earlier = [run for run in await store.runs(JOB, _MOST_RUNS) if held is None or run.run_id != held.run_id]
+    material = await _gather(store, plan, began)
+    training, newest = material.training, material.newest
+    say(
+        f"{len(training)} ratings and comparisons to learn from, {len(material.golden)} golden ones "
+        f"and {len(newest)} newer ones to compare on"
+    )
+    counts = {"learned_from": len(training), "held_out": len(newest), "golden": len(material.golden)}
+    data = {**counts, "dropped": dict(training.dropped)}
+    record: dict[str, Any] = {"data": data, "said": {**material.said._asdict(), "settings": plan.settings}}
+    if publish and rates.last_said(earlier) == record["said"]:
+        return _ended(SKIPPED, "nothing was said since the last run", record, began, say)
+    if refusal := refusals.of_night(material, plan.least_raters) or await _silent_judge(store, plan, material, earlier):
+        return _ended(REFUSED, refusal, record, began, say)
+    rate = rates.following(earlier, plan.rules.error_rate, held.attempt if held else 1)
+    level = rate.level / max(len(subjects), 1)
     mf = await asyncio.to_thread(refit_mf, plan.mf, training, ladder=plan.models, like=plan.like, data=data)
-    trials = []
+    made = []
     for subject in subjects:
-        trial = await _try(store, plan, subject, mf, training, held_out, data, publish)
+        trial = await _try(store, plan, subject, mf, material, data, level, held if publish else None, publish)
         say(trial.verdict)
-        trials.append(trial)
-    routers = {trial.name: trial.record for trial in trials}
-    return trials, {"data": data, "routers": routers, "seconds": round(time.time() - began, 3)}
+        made.append(trial)
+    record["routers"] = {trial.name: trial.record for trial in made}
+    if any(trial.tested for trial in made):
+        passed_on = level * sum(trial.published for trial in made)
+        record["rate"] = {"run": rate.run, "level": rate.level, "passed_on": passed_on}
+    status = PUBLISHED if any(trial.published for trial in made) else REFUSED
+    record["seconds"] = round(time.time() - began, 3)
+    return Night(status, "; ".join(trial.verdict for trial in made), made, record)
 
 
 async def run(
@@ -143,13 +150,13 @@ async def run(
     claimed = await store.claim_run(JOB, scheduled_for, holder, EXPIRY_SECONDS)
     if claimed is None:
         return None
-    work = asyncio.create_task(retrain(store, plan, subjects, say=say))
+    work = asyncio.create_task(retrain(store, plan, subjects, held=claimed, say=say))
     heart = asyncio.create_task(_beat(store, claimed.run_id))
     try:
         await asyncio.wait({work, heart}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise Lost(f"the run for {scheduled_for:.0f} was taken over")
-        trials, record = work.result()
+        night = work.result()
     except Exception as error:
         await store.finish_run(claimed.run_id, "failed", f"{type(error).__name__}: {error}")
         raise
@@ -157,9 +164,8 @@ async def run(
         for task in (work, heart):
             task.cancel()
         await asyncio.gather(work, heart, return_exceptions=True)
-    status = "published" if any(trial.published for trial in trials) else "refused"
-    await store.finish_run(claimed.run_id, status, "; ".join(trial.verdict for trial in trials), record)
-    return trials
+    await store.finish_run(claimed.run_id, night.status, night.verdict, night.record)
+    return night.trials
 
 
 async def _beat(store: Store, run_id: str) -> None:
@@ -171,24 +177,15 @@ async def _beat(store: Store, run_id: str) -> None:
             ours = await store.beat(run_id)
 
 
-async def _gather(store: Store, plan: Plan, now: float) -> tuple[Evidence, Evidence]:
-    """Everything up to some time, and what is newer: the held-out part of the rated decisions, by when they were made.
+def _ended(status: str, why: str, record: dict[str, Any], began: float, say: Callable[[str], None]) -> Night:
+    """Before anything was fitted."""
+    say(f"{status}: {why}")
+    return Night(status, why, [], {**record, "seconds": round(time.time() - began, 3)})
 
-    A session that goes on after that time is held out no more: its prompts are known by then.
-    """
-    made = [ids.minted_at(one.decision_id) async for page in store.rated(vectors=False) for one in page]
-    newer = min(max(round(len(made) * plan.held_out), 1), _MOST_HELD_OUT)
-    cut = made[-newer] if made else now
-    training = Gathering(plan.encoder_id, plan.weights, now)
-    held_out = Gathering(plan.encoder_id, replace(plan.weights, signals={}), now)  # what people and judges said
-    async for page in store.rated(before=cut, signals=tuple(plan.weights.signals)):
-        training.add_ratings(page)
-    async for comparisons in store.comparisons(before=cut):
-        training.add_comparisons(comparisons)
-    async for page in store.rated(after=cut):
-        held_out.add_ratings(page)
-    learned, newest = _of_known(plan, training.evidence), held_out.evidence
-    return learned, newest.take(~np.isin(newest.session, learned.session))
+
+async def _gather(store: Store, plan: Plan, now: float) -> Material:
+    material = await golden.gather(store, plan.encoder_id, plan.weights, plan.parts, now)
+    return replace(material, training=_of_known(plan, material.training))
 
 
 def _of_known(plan: Plan, evidence: Evidence) -> Evidence:
@@ -201,68 +198,44 @@ def _of_known(plan: Plan, evidence: Evidence) -> Evidence:
     return replace(evidence.take(known), dropped={**evidence.dropped, **strangers})
 
 
+async def _silent_judge(store: Store, plan: Plan, material: Material, earlier: Sequence[Run]) -> str:
+    """Why the judge must be thought broken, or ''."""
+    since = max((run.started_at for run in earlier if run.status != SKIPPED), default=0.0)
+    if not plan.judged or not since:
+        return ""
+    decisions = await store.decided(since)
+    return refusals.silent_judge(plan.judged, material.said.judged, since, decisions)
+
+
 async def _try(
     store: Store,
     plan: Plan,
     subject: Subject,
     mf: Factorization,
-    training: Evidence,
-    held_out: Evidence,
+    material: Material,
     data: Mapping[str, Any],
+    level: float,
+    held: Run | None,
     publish: bool,
 ) -> Trial:
     """One challenger, from its fit to its publication."""
     began = time.time()
     challenger: Learner = mf
     if isinstance(subject.prior, Similarity):
-        fit = partial(refit_sw, subject.prior, training, mf, ladder=plan.models, like=plan.like, data=data)
+        fit = partial(refit_sw, subject.prior, material.training, mf, ladder=plan.models, like=plan.like, data=data)
         challenger = await asyncio.to_thread(fit)
-    comparison = await asyncio.to_thread(_compare, plan, subject.champion, challenger, held_out)
-    calibration = None
-    if publish and comparison.publishes:
-        calibration = await calibrated(store, plan, challenger)
+    case = trials.Case(plan.models, plan.like, plan.encoder_id, subject.champion, subject.prior, challenger)
+    trial = await asyncio.to_thread(trials.compared, case, material, plan.sample[1], plan.rules, level)
+    if not trial.objection:
+        fitted = [await calibrated(store, plan, router) for router in (challenger, subject.champion)]
+        trial = await asyncio.to_thread(trials.priced, trial, case, material.records, fitted, plan.share)
+    if publish and not trial.objection:
+        assert trial.calibration is not None
         directory = versions.folder(plan.data_dir, challenger.name) / challenger.version
-        await asyncio.to_thread(challenger.save, directory, {"gate": asdict(comparison)})
-        await activate(store, plan, challenger, directory, calibration, JOB)
-    return Trial(
-        challenger.name,
-        subject.champion.version,
-        challenger.version,
-        comparison,
-        calibration is not None,
-        calibration,
-        time.time() - began,
-    )
-
-
-def known_as(router: Router, models: Sequence[str], like: Mapping[str, str]) -> tuple[str, ...]:
-    """The names that the router knows the models by: their own once it has learned them, else their stand-ins'."""
-    return tuple(model if router.knows(model) else like.get(model, model) for model in models)
-
-
-def _compare(plan: Plan, champion: Router, challenger: Router, held_out: Evidence) -> Comparison:
-    """On the held-out ratings of the ladder's models."""
-    battles = held_out.battles
-    rated = held_out.take((battles.model_b == BAR) & np.isin(battles.model_a, plan.models))
-    place = np.array([plan.models.index(model) for model in rated.battles.model_a.tolist()], int)
-
-    def quality(router: Router) -> NDArray[np.float64]:
-        table = _quality(router, rated.prompts, known_as(router, plan.models, plan.like))
-        served: NDArray[np.float64] = table[rated.battles.prompt, place]
-        return served
-
-    return gate.compare(
-        rated.battles.outcome, quality(champion), quality(challenger), rated.propensity, rated.session.tolist()
-    )
-
-
-def _quality(router: Router, prompts: Prompts, ladder: tuple[str, ...]) -> NDArray[np.float64]:
-    """(n, m)."""
-    if not len(prompts):
-        return np.zeros((0, len(ladder)))
-    quality = router.score(prompts, ladder).quality
-    assert quality is not None  # of routers that learn against the bar
-    return quality
+        await asyncio.to_thread(challenger.save, directory, {"gate": trial.ruling_record})
+        await activate(store, plan, challenger, directory, trial.calibration, JOB, held, plan.holdback)
+        trial = replace(trial, published=True)
+    return replace(trial, seconds=time.time() - began)
 
 
 async def calibrated(store: Store, plan: Plan, router: Router) -> Calibration:
@@ -275,8 +248,17 @@ async def calibrated(store: Store, plan: Plan, router: Router) -> Calibration:
 
 
 async def activate(
-    store: Store, plan: Plan, router: Router, directory: Path, calibration: Calibration, by: str
+    store: Store,
+    plan: Plan,
+    router: Router,
+    directory: Path,
+    calibration: Calibration,
+    by: str,
+    held: Run | None = None,
+    holdback: Holdback | None = None,
 ) -> None:
-    """The version in an absolute directory, and what its scores mean, in one transaction."""
+    """The version in an absolute directory, and what its scores mean, in one transaction. held: the run that publishes
+    it; raises Lost if another process has taken that over. holdback: what the version before keeps."""
     fitted = calibrations.stored(router, known_as(router, plan.models, plan.like), calibration)
-    await store.activate(router.name, router.version, str(directory), [fitted], by)
+    run_id = held.run_id if held else None
+    await store.activate(router.name, router.version, str(directory), [fitted], by, run_id, holdback)

@@ -80,6 +80,12 @@ class DecisionRow(Base):
     embedding: Mapped[bytes | None]
     features: Mapped[bytes | None]
     expired_at: Mapped[float | None]  # when it was given up for want of an outcome
+    policy: Mapped[str | None]
+    pinned: Mapped[str | None]
+    rule: Mapped[str | None]
+    guards: Mapped[dict[str, str] | None]
+    costs: Mapped[dict[str, float] | None]
+    expected_cost: Mapped[float | None]  # US dollars, of the model that was drawn
 
     __table_args__ = (Index("ix_decisions_again", "text_hash", "created_at"),)  # who asked the same again
 
@@ -214,6 +220,10 @@ class ActivationRow(Base):
     previous: Mapped[str | None]  # the version before; null: the configured artifact
     changed_at: Mapped[float]
     changed_by: Mapped[str]
+    holdback: Mapped[float] = mapped_column(server_default="0")  # the share of units that an earlier version serves
+    holdback_until: Mapped[float | None]  # null: there is none
+    holdback_since: Mapped[int | None]  # the number of the activation that began it: the version before serves
+    undoes: Mapped[int | None]  # the number of the activation that was rolled back by itself
 
 
 class RunRow(Base):
@@ -287,3 +297,29 @@ class JudgeCallRow(Base):
     started_at: Mapped[float] = mapped_column(index=True)
     estimate: Mapped[float]  # US dollars, at most
     cost: Mapped[float | None]  # US dollars
+
+
+class PinRow(Base):
+    """Which model a conversation is on, as in scorer.sessions.Pin."""
+
+    __tablename__ = "pins"
+
+    session: Mapped[str] = mapped_column(primary_key=True)
+    requested: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    version: Mapped[str]
+    pinned_at: Mapped[float]
+    seen_at: Mapped[float] = mapped_column(index=True)
+    tokens: Mapped[float]
+
+
+class SpendRow(Base):
+    """What the decisions of a quarter of an hour came to, as in scorer.budget.Slot; settled an hour later."""
+
+    __tablename__ = "spend"
+
+    start: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # Unix seconds
+    calls: Mapped[int]
+    strong: Mapped[int]
+    dollars: Mapped[float]
+    expected: Mapped[float]

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 PROTOCOL = 1
 
-_CLIENT_FAULTS = ("bad_name", "unknown_router", "not_calibrated")
+_CLIENT_FAULTS = ((400, "bad_name"), (400, "unknown_router"), (400, "not_calibrated"), (403, "not_allowed"))
 _DELIVERY_S = 5.0
 _LARGEST_ANSWER = 1 << 20  # bytes
 
@@ -24,7 +24,11 @@ class Unavailable(Exception):
 
 
 class Refused(Exception):
-    """What the client asked for does not exist; the message is the daemon's, for the client."""
+    """What the client asked for does not exist, or is not for it; status and message are for the client."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Rejected(Exception):
@@ -104,8 +108,8 @@ class Client:
         if status == 200 and isinstance(answer, Mapping):
             return answer
         code, message = _error(answer)
-        if status == 400 and code in _CLIENT_FAULTS:
-            raise Refused(message)
+        if (status, code) in _CLIENT_FAULTS:
+            raise Refused(status, message)
         self.errors += 1
         if status == 200:
             raise Unavailable("bad answer")

@@ -35,6 +35,7 @@ def success(kwargs: Event, start: object, end: object) -> dict[str, object]:
     stream = bool(kwargs.get("stream") or payload.get("stream"))
     return {
         "served": payload.get("model_group"),
+        "deployment": payload.get("model_id"),
         "tokens_in": tokens_in or None,
         "tokens_out": tokens_out or None,
         "cost": cost,

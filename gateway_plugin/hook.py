@@ -17,7 +17,7 @@ import litellm
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
-from gateway_plugin import events, ids, names, prompt, proxy, request, routing, samples, settings
+from gateway_plugin import events, failover, ids, names, prompt, proxy, request, routing, samples, settings
 from gateway_plugin.client import Client, Refused, Unavailable
 from gateway_plugin.ladder import Learned
 from gateway_plugin.outcomes import Outcome, Outcomes
@@ -56,6 +56,7 @@ class Runtime:
         self.client = Client(self.settings)
         self.learned = Learned(self.client.routers)
         self.outcomes = Outcomes(self._deliver, self.settings.queue)
+        self.classified = proxy.classified()
         self.fallbacks = 0
 
     def deadline(self) -> float:
@@ -93,19 +94,19 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
         if call_type not in CALL_TYPES:
             return None
         if not names.is_virtual(data.get("model")):
-            return _rejoined(data, user_api_key_dict)
+            return _rejoined(data, user_api_key_dict) or self._handed_over(data, user_api_key_dict, call_type)
         _check_name(data["model"])
+        _refuse_own(data)
         found = Routing(ids.mint(), data["model"], call_type)
         try:
             request.identify(found, data, user_api_key_dict)
             await self._choose(data, found, user_api_key_dict)
+            self._apply(data, found)
         except ClientError:
             raise
         except Exception:
             logger.exception("routerd: routing failed; the request stays on %s", found.requested)
             found.fall_back(None, "plugin error")
-        if found.model is not None and found.status != "observe":
-            data["model"] = found.model
         return _kept(data, found, user_api_key_dict)
 
     async def async_post_call_response_headers_hook(
@@ -125,7 +126,7 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
         found = routing.find(*events.buckets(kwargs))
         if found:
             seen = events.success(kwargs, start_time, end_time)
-            seen["served"] = self._real_name(seen["served"])
+            seen["served"] = self._real_name(seen["served"], seen.pop("deployment"))
             seen["finish_reason"] = events.finish_reason(response_obj)
             seen["sample"] = _sample(found, response_obj)
             self._report(found, "success", seen)
@@ -154,16 +155,31 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
             found.error = events.error(original_exception)
             self._report(found, "failure" if failed else "rejected", {"disconnected": left or None})
 
+    def _handed_over(self, data: dict[str, Any], key: Any, call_type: str) -> dict[str, Any] | None:
+        """A request that LiteLLM's complexity router is asked for: gateway_plugin.classifier fills the routing in."""
+        try:
+            if data.get("model") not in self.now().classified:
+                return None
+            found = Routing(ids.mint(), data["model"], call_type, reason="LiteLLM did not ask")
+            request.identify(found, data, key)
+            _refuse_own(data)
+        except ClientError:
+            raise
+        except Exception:
+            logger.exception("routerd: a request is not followed")
+            return None
+        return _kept(data, found, key)
+
     async def _choose(self, data: dict[str, Any], found: Routing, key: Any) -> None:
         """Fills in the daemon's decision, or the fallback. Raises ClientError."""
-        now = self._now()
+        now = self.now()
         candidates: list[str] = []
         try:
             await self._ask(data, found, key, candidates)
             return
         except Refused as refusal:
             if not now.learned.observing:
-                raise ClientError(400, str(refusal)) from None
+                raise ClientError(refusal.status, str(refusal)) from None
             reason = str(refusal)
         except prompt.BadPrompt as fault:
             reason = f"bad prompt: {fault}"
@@ -171,37 +187,48 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
             reason = str(fault)
         now.fallbacks += 1
         found.fall_back(await self._fallback(key, candidates), reason)
+        found.candidates = candidates
+
+    def _apply(self, data: dict[str, Any], found: Routing) -> None:
+        if found.model is None or found.status == "observe":
+            return
+        if self.now().settings.failover == "ladder":
+            failover.climb(data, found.model, found.candidates)
+        data["model"] = found.model
 
     async def _ask(self, data: dict[str, Any], found: Routing, key: Any, candidates: list[str]) -> None:
         """Puts the candidates into the list and the answer into the routing.
 
         Raises Unavailable, Refused, BadPrompt and ClientError.
         """
-        now = self._now()
+        now = self.now()
         deadline = now.deadline()
         ladder = await now.learned.get(deadline)
         served = proxy.served(ladder.models)
         if not served:
             raise Unavailable("the proxy serves no model of the ladder")
-        candidates += await now.allowed(served, key)
+        holder = proxy.holder(data.get("previous_response_id"), served)
+        candidates += await now.allowed([holder] if holder else served, key)
         if not candidates and ladder.observing:
             raise Unavailable("the key may use no model of the ladder")
         if not candidates:
-            behind = ", ".join(served)
+            behind = holder or ", ".join(served)
             raise ClientError(403, f"this key may use {found.requested}, but no model behind it: {behind}")
-        question = _question(found, prompt.extract(data), candidates)
+        asked = prompt.extract(data, now.settings.score)
+        question = request.question(found, asked, candidates, data, key)
         answer = await now.client.route(question, deadline)
         model = answer.get("model")
         if model not in candidates:
             now.learned.expire()
             raise Unavailable("bad answer: not a candidate")
         found.decide(answer, str(model), candidates)
+        found.candidates = failover.left(candidates, answer)
         if answer.get("sample_answer") is True:
             found.sample = samples.conversation(data)
 
     async def _fallback(self, key: Any, candidates: list[str]) -> str | None:
         """The configured model if it can be had, else the strongest candidate; None: the virtual group."""
-        now = self._now()
+        now = self.now()
         if now.learned.observing:
             return None
         configured = now.settings.fallback
@@ -209,19 +236,22 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
             return configured
         return candidates[0] if candidates else None
 
-    def _real_name(self, group: object) -> object:
-        """The ladder's name of what answered, where a request was left on a virtual group."""
-        ladder = self._now().learned.last
-        if ladder is None or not isinstance(group, str) or not names.is_virtual(group):
+    def _real_name(self, group: object, deployment: object) -> object:
+        """The ladder's name of what answered, where the request was left on a group that only stands for others."""
+        now = self.now()
+        if now.learned.last is None or not isinstance(group, str):
             return group
-        return proxy.twin(group, ladder.models) or group
+        if group in now.classified:
+            return proxy.owner(deployment, now.learned.last.models) or group
+        return (proxy.twin(group, now.learned.last.models) or group) if names.is_virtual(group) else group
 
     def _report(self, found: Routing, status: str, seen: Mapping[str, object]) -> None:
         if not found.reported:
             found.reported = True
-            self._now().outcomes.put(found.outcome(status, seen))
+            self.now().outcomes.put(found.outcome(status, seen))
 
-    def _now(self) -> Runtime:
+    def now(self) -> Runtime:
+        """What the requests of this event loop share."""
         if self._runtime is None or self._runtime.loop is not asyncio.get_running_loop():
             self._runtime = Runtime()
         return self._runtime
@@ -234,19 +264,10 @@ def _check_name(model: str) -> None:
         raise ClientError(400, str(error)) from None
 
 
-def _question(found: Routing, asked: prompt.Prompt, candidates: list[str]) -> dict[str, object]:
-    """The body of POST /v1/route."""
-    question = {
-        "decision_id": found.decision_id,
-        "model": found.requested,
-        "prompt": asked.text,
-        "needs": asked.needs,
-        "candidates": candidates,
-        "session_id": found.session_id,
-        "user": found.user,
-        "call_id": found.call_id,
-    }
-    return {name: value for name, value in question.items() if value is not None}
+def _refuse_own(data: dict[str, Any]) -> None:
+    """What routerd itself calls is never routed again."""
+    if request.is_ours(data):
+        raise ClientError(508, f"a call of routerd's own asks for {data['model']}, which would be routed again")
 
 
 def _sample(found: Routing, response: object) -> dict[str, object] | None:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 ROUTERS = ("random", "sw", "mf", "bert", "causal", "boosted")
 
+MARK = "x-routerd-call"  # a header of the calls that routerd itself makes: they name a model, never a virtual one
+
 _UPSTREAM = {"sw_ranking": "sw", "causal_llm": "causal"}
 _PREFIX = "router"
 _NUMBER = re.compile(r"\d{1,3}(\.\d{1,12})?|\.\d{1,12}", re.ASCII)

@@ -1,16 +1,28 @@
 """What to score in a request: the human's last words, and what the answering model must be able to do."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+from gateway_plugin import harness
+
+Score = Literal["last_user", "conversation"]
 
 LIMIT = 32_000  # characters of text that are kept
+
+# Bytes of UTF-8 in a token of cl100k: 4.2 in chats, 4.0 in code, 3.8 in multiple-choice questions, 3.0 in JSON.
+_BYTES_PER_TOKEN = 3
+_IMAGE_TOKENS = 1000  # of a large one: OpenAI counts 765, Anthropic up to 1600
+_SMALLEST_LIMIT, _LARGEST_LIMIT = 1, 2**53  # of tokens to answer with; the latter is JSON's
 
 _TEXT = ("text", "input_text", "output_text")
 _IMAGE = ("image_url", "input_image", "image")
 _AUDIO = ("input_audio", "audio")
 _TOOL_RESULT = ("tool_result", "function_call_output", "custom_tool_call_output")
-_OPEN, _CLOSE = "<system-reminder>", "</system-reminder>"
+_TOOL_ROLES = ("tool", "function")
+_SYSTEM_ROLES = ("system", "developer")
 
 _CONTINUATION_LENGTH = 60
 _WORD = re.compile(r"\w+(?:'\w+)?")
@@ -35,12 +47,16 @@ class BadPrompt(ValueError):
 class Prompt:
     """`text` has at most LIMIT characters and encodes as UTF-8.
 
-    `needs` has images, audio, tools, json and chars, which counts the text of the whole conversation, tool
-    results included.
+    `needs` has images, audio, tools, json; chars, which counts the text of the whole conversation, tool results
+    included; tokens, which estimates what all of the request takes, definitions of tools and schemas included; and
+    max_tokens where the request has it. `continuation`: the last message is a tool's result. `opening`: the system
+    prompt and the first words of the human's, which a conversation keeps to its end; None without such words.
     """
 
     text: str
     needs: dict[str, bool | int]
+    continuation: bool = False
+    opening: tuple[str, str] | None = None
 
 
 @dataclass
@@ -48,29 +64,45 @@ class _Seen:
     """What a walk over the conversation has met so far."""
 
     chars: int = 0
-    images: bool = False
+    octets: int = 0
+    images: int = 0
     audio: bool = False
     tools: bool = False
+    continuation: bool = False  # the message met last is a tool's result
+    answered: bool = False  # the assistant has spoken
+    system: tuple[str, ...] = ()
 
     def add(self, text: str) -> str:
         self.chars += len(text)
+        self.octets += _octets(text)
         return text
 
 
-def extract(body: Mapping[str, object]) -> Prompt:
-    """Raises BadPrompt unless `body` has a well-formed `messages`, `input` or `prompt`."""
+def extract(body: Mapping[str, object], score: Score = "last_user") -> Prompt:
+    """Raises BadPrompt unless `body` has a well-formed `messages`, `input` or `prompt`.
+
+    score: last_user takes the human's last turn. conversation puts the earlier ones after it, newest first, and then
+    the system prompt, since what encoders read is the beginning.
+    """
     seen = _Seen(tools=bool(body.get("tools") or body.get("functions")))
-    for field in ("system", "instructions"):
-        seen.chars += _length(body.get(field))
-    said = list(_human_turns(body, seen))
+    for name in ("system", "instructions"):
+        seen.system += tuple(seen.add(text) for text in _texts(body.get(name)))
+    said = [turn for turn in _human_turns(body, seen) if turn]
     needs: dict[str, bool | int] = {
-        "images": seen.images,
+        "images": seen.images > 0,
         "audio": seen.audio,
         "tools": seen.tools,
         "json": _wants_json(body),
         "chars": seen.chars,
+        "tokens": _tokens(body, seen),
     }
-    return Prompt(_encodable(_bounded(_question(said))), needs)
+    if (most := _most_tokens(body)) is not None:
+        needs["max_tokens"] = most
+    system = "\n".join(seen.system)
+    text = _question(said) if score == "last_user" else _conversation(said, system)
+    is_conversation = body.get("messages") is not None or body.get("input") is not None
+    opening = (_encodable(_bounded(system)), _encodable(_bounded(said[0]))) if said and is_conversation else None
+    return Prompt(_encodable(_bounded(text)), needs, seen.continuation, opening)
 
 
 def _human_turns(body: Mapping[str, object], seen: _Seen) -> Iterator[str]:
@@ -80,7 +112,7 @@ def _human_turns(body: Mapping[str, object], seen: _Seen) -> Iterator[str]:
         if value is None:
             continue
         if isinstance(value, str) and field != "messages":
-            yield _human(seen.add(value))
+            yield harness.human(seen.add(value))
         elif isinstance(value, list):
             walk = _completion_prompts if field == "prompt" else _messages
             yield from walk(field, value, seen)
@@ -95,7 +127,7 @@ def _completion_prompts(field: str, prompts: list[object], seen: _Seen) -> Itera
     texts = []
     for index, item in enumerate(prompts):
         if isinstance(item, str):
-            texts.append(_human(seen.add(item)))
+            texts.append(harness.human(seen.add(item)))
         elif not isinstance(item, int | list):
             raise BadPrompt(f"{field}[{index}]", "must be a string or token ids")
     yield "\n".join(texts)
@@ -104,16 +136,24 @@ def _completion_prompts(field: str, prompts: list[object], seen: _Seen) -> Itera
 def _messages(field: str, messages: list[object], seen: _Seen) -> Iterator[str]:
     for index, message in enumerate(messages):
         if isinstance(message, str) and field == "input":
-            yield _human(seen.add(message))
+            seen.continuation = False
+            yield harness.human(seen.add(message))
             continue
         if not isinstance(message, dict):
             raise BadPrompt(f"{field}[{index}]", "must be an object")
         role = message.get("role")
         if isinstance(role, str):
+            seen.continuation = role in _TOOL_ROLES
+            seen.answered |= role == "assistant"
             texts = _content(field, index, message, seen)
-            if role == "user" and texts:
-                yield "\n".join(filter(None, map(_human, texts)))
+            if role in _SYSTEM_ROLES:
+                seen.system += tuple(texts)
+            elif role == "user" and seen.answered and any(map(harness.is_result, texts)):
+                seen.tools = seen.continuation = True
+            elif role == "user":
+                yield "\n".join(filter(None, map(harness.human, texts)))
         elif role is None and isinstance(message.get("type"), str):
+            seen.continuation = False
             _item(message, seen)
         else:
             raise BadPrompt(f"{field}[{index}].role", "must be a string")
@@ -123,7 +163,8 @@ def _content(field: str, index: int, message: Mapping[str, object], seen: _Seen)
     """The texts of a message; those of tool results are counted and left out."""
     if calls := message.get("tool_calls"):
         seen.tools = True
-        seen.chars += _arguments(calls)
+        for arguments in _arguments(calls):
+            seen.add(arguments)
     content = message.get("content")
     if isinstance(content, str):
         return [seen.add(content)]
@@ -153,52 +194,69 @@ def _item(item: Mapping[str, object], seen: _Seen) -> None:
     """A part or item that holds no words of the human's."""
     kind = item.get("type")
     if kind in _IMAGE:
-        seen.images = True
+        seen.images += 1
     elif kind in _AUDIO:
         seen.audio = True
     elif kind in _TOOL_RESULT:
-        seen.tools = True
+        seen.tools = seen.continuation = True
         result = item.get("content", item.get("output"))
-        seen.chars += _length(result)
+        for text in _texts(result):
+            seen.add(text)
         for part in result if isinstance(result, list) else ():
             if isinstance(part, dict) and part.get("type") in _IMAGE:
-                seen.images = True
-    elif kind in ("tool_use", "function_call"):
+                seen.images += 1
+    elif kind in ("tool_use", "function_call", "custom_tool_call"):
         seen.tools = True
-        seen.chars += _length(item.get("arguments"))
+        given = item.get("arguments", item.get("input"))
+        seen.add(given if isinstance(given, str) else _json(given))
 
 
-def _length(content: object) -> int:
-    """Characters of text in a string or in a list of parts; other shapes have none."""
+def _texts(content: object) -> list[str]:
+    """The texts in a string or in a list of parts; other shapes have none."""
     if isinstance(content, str):
-        return len(content)
+        return [content]
     if not isinstance(content, list):
-        return 0
+        return []
     texts = (part.get("text") if isinstance(part, dict) else part for part in content)
-    return sum(len(text) for text in texts if isinstance(text, str))
+    return [text for text in texts if isinstance(text, str)]
 
 
-def _arguments(calls: object) -> int:
-    """Characters of the arguments in a list of tool calls."""
+def _arguments(calls: object) -> list[str]:
+    """The arguments in a list of tool calls."""
     functions = (call.get("function") for call in calls if isinstance(call, dict)) if isinstance(calls, list) else ()
     arguments = (function.get("arguments") for function in functions if isinstance(function, dict))
-    return sum(map(_length, arguments))
+    return [text for text in arguments if isinstance(text, str)]
 
 
-def _human(text: str) -> str:
-    """The text without the reminders that agent harnesses put into a human's turn."""
-    if _OPEN not in text:
-        return text.strip()
-    kept, start = [], 0
-    while (opened := text.find(_OPEN, start)) >= 0 and (closed := text.find(_CLOSE, opened)) >= 0:
-        kept.append(text[start:opened])
-        start = closed + len(_CLOSE)
-    return "".join([*kept, text[start:]]).strip()
+def _tokens(body: Mapping[str, object], seen: _Seen) -> int:
+    """Of the request, to be on the safe side; without anything of what a provider adds."""
+    given = [body[name] for name in ("tools", "functions", "response_format", "text") if body.get(name)]
+    octets = seen.octets + sum(_octets(_json(each)) for each in given)
+    return -(-octets // _BYTES_PER_TOKEN) + seen.images * _IMAGE_TOKENS
+
+
+def _most_tokens(body: Mapping[str, object]) -> int | None:
+    """Tokens that the answer may have, if the request says so."""
+    limits = (body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+    whole = (limit for limit in limits if isinstance(limit, int) and not isinstance(limit, bool))
+    return next((limit for limit in whole if _SMALLEST_LIMIT <= limit <= _LARGEST_LIMIT), None)
+
+
+def _octets(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _json(value: object) -> str:
+    """As a provider gets it; empty where it is no JSON, as schema classes."""
+    try:
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    except (TypeError, ValueError, RecursionError):
+        return ""
 
 
 def _question(said: list[str]) -> str:
     """The last turn; a bare continuation such as "yes, go on" comes after the question that it continues."""
-    turns = [turn for turn in reversed(said) if turn]
+    turns = said[::-1]
     if not turns:
         return ""
     last = turns[0]
@@ -206,6 +264,13 @@ def _question(said: list[str]) -> str:
         return last
     question = next((turn for turn in turns if not _is_continuation(turn)), None)
     return last if question is None else f"{question}\n{last}"
+
+
+def _conversation(said: list[str], system: str) -> str:
+    """Newest first, so that a head of it is what counts most."""
+    question = _question(said)
+    earlier = [turn for turn in reversed(said[:-1]) if not question.startswith(f"{turn}\n")]
+    return "\n".join(filter(None, [question, *earlier, system.strip()]))
 
 
 def _is_continuation(text: str) -> bool:

@@ -4,10 +4,13 @@ Its Router changes between releases, so each question here is one public call.
 """
 
 import logging
+import re
 from collections.abc import Iterable
 from typing import Any
 
 logger = logging.getLogger(__name__)
+
+_STORED = re.compile(r"response_id:([^;]+)")
 
 
 def served(models: Iterable[str]) -> list[str]:
@@ -28,6 +31,52 @@ async def allowed(models: Iterable[str], key: Any) -> list[str]:
     return [model for model in models if await may_use(model=model, valid_token=key, llm_router=router)]
 
 
+def has_fallbacks(model: str, data: dict[str, Any]) -> bool:
+    """Whether the configuration, or the key's or team's settings, say what comes after the model."""
+    override = data.get("router_settings_override")
+    if isinstance(override, dict) and override.get("fallbacks"):
+        return True
+    try:
+        from litellm.proxy.auth.model_checks import get_all_fallbacks
+    except ImportError:
+        return False
+    return bool(get_all_fallbacks(model=model, llm_router=_router()))
+
+
+def holder(response_id: object, models: Iterable[str]) -> str | None:
+    """The one of the models whose provider keeps an earlier response, as LiteLLM has written into its id."""
+    return owner(_keeper(response_id), models) if isinstance(response_id, str) else None
+
+
+def owner(deployment: object, models: Iterable[str]) -> str | None:
+    """The one of the models that has the deployment of this id."""
+    for model in models if deployment else ():
+        if deployment in [(each.get("model_info") or {}).get("id") for each in _deployments(model)]:
+            return model
+    return None
+
+
+def classified() -> frozenset[str]:
+    """The groups that LiteLLM's own complexity router answers."""
+    router = _router()
+    groups = (router.get_model_list() if router else None) or []
+    marker = "auto_router/complexity_router"
+    return frozenset(
+        group["model_name"] for group in groups if str((group.get("litellm_params") or {}).get("model")) == marker
+    )
+
+
+def tiers(group: object) -> dict[str, str]:
+    """The models that a complexity router chooses from, each with its tier."""
+    found: dict[str, str] = {}
+    for deployment in _deployments(group) if isinstance(group, str) else ():
+        configured = (deployment.get("litellm_params") or {}).get("complexity_router_config") or {}
+        for tier, models in (configured.get("tiers") or {}).items():
+            for model in [models] if isinstance(models, str) else models:
+                found.setdefault(model, tier)
+    return found
+
+
 def twin(group: str, models: Iterable[str]) -> str | None:
     """The first of the models that the group is a second name of: both lead to the same place."""
     wanted = _targets(group)
@@ -37,6 +86,22 @@ def twin(group: str, models: Iterable[str]) -> str | None:
 def filters_tags() -> bool:
     """Whether tags choose deployments, so that an unknown tag could leave a request without any."""
     return bool(getattr(_router(), "enable_tag_filtering", False))
+
+
+def _keeper(response_id: str) -> str | None:
+    """The deployment named in a response's id, which LiteLLM encrypts for its clients."""
+    try:
+        from litellm.proxy.common_utils.encrypt_decrypt_utils import decrypt_value_helper
+        from litellm.responses.utils import ResponsesAPIRequestUtils
+
+        hidden = response_id.removeprefix("resp_")
+        shown = decrypt_value_helper(value=hidden, key="response_id", return_original_value=True) or ""
+        found = _STORED.search(shown)
+        name: object = ResponsesAPIRequestUtils.get_model_id_from_response_id(found[1] if found else response_id)
+    except Exception as error:  # of a release that writes ids in another way: the request is routed as any other
+        logger.info("routerd: a response's id could not be read: %s", error)
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _router() -> Any:

@@ -1,13 +1,17 @@
-"""LiteLLM's request data: who sent it, in which session, and where a routing is kept until it ends."""
+"""LiteLLM's request data: who sent it, in which session, what the daemon is asked, and where a routing is kept."""
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from gateway_plugin import routing
+from gateway_plugin import names, routing
+from gateway_plugin.prompt import Prompt
 from gateway_plugin.routing import Routing
 
 _LONGEST_ID = 256
+_MOST_ENTRIES, _LONGEST_NAME, _LONGEST_VALUE = 16, 64, 512  # OpenAI's bounds of metadata
+_STAMPED = ("used_client_oauth_token",)  # by LiteLLM, before it puts aside what the client sent
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,6 +31,34 @@ def identify(found: Routing, data: dict[str, Any], key: Any) -> None:
     found.call_id = call_id(data)
     found.session_id = _session(data)
     found.user = _id(getattr(key, "end_user_id", None)) or _hashed(getattr(key, "api_key", None))
+
+
+def question(
+    found: Routing, asked: Prompt, candidates: Sequence[str], data: dict[str, Any], key: Any
+) -> dict[str, object]:
+    """The body of POST /v1/route."""
+    body = {
+        "decision_id": found.decision_id,
+        "model": found.requested,
+        "prompt": asked.text,
+        "needs": asked.needs,
+        "candidates": candidates,
+        "session_id": found.session_id or _derived(asked.opening),
+        "user": found.user,
+        "call_id": found.call_id,
+        "metadata": _sent(data) or None,
+        "key": _id(getattr(key, "key_alias", None)) or _hashed(getattr(key, "api_key", None)),
+        "team": _id(getattr(key, "team_alias", None)) or _id(getattr(key, "team_id", None)),
+        "continuation": asked.continuation or None,
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def is_ours(data: dict[str, Any]) -> bool:
+    """Whether routerd itself makes the call. Anybody may set the header, so it must never be of use to them."""
+    sent = data.get("proxy_server_request")
+    headers = sent.get("headers") if isinstance(sent, dict) else None
+    return isinstance(headers, dict) and any(str(name).lower() == names.MARK for name in headers)
 
 
 def call_id(data: dict[str, Any]) -> str | None:
@@ -52,11 +84,40 @@ def _session(data: dict[str, Any]) -> str | None:
     return _id(data.get("litellm_session_id")) or _id(kept.get("session_id")) or _id(in_body)
 
 
-def _id(value: object) -> str | None:
+def _derived(opening: tuple[str, str] | None) -> str | None:
+    """A session id for who names none: every turn of a conversation has the same beginning, the first one, too.
+
+    The daemon tells users apart itself.
+    """
+    if opening is None:
+        return None
+    digest = hashlib.sha256("\0".join(opening).encode())
+    return f"auto:{digest.hexdigest()}"
+
+
+def _sent(data: dict[str, Any]) -> dict[str, str]:
+    """The client's own metadata, flat; LiteLLM keeps it aside of its own."""
+    given = bucket(data).get("requester_metadata")
+    if not isinstance(given, dict):
+        return {}
+    plain = ((_id(name), _plain(value)) for name, value in given.items() if name not in _STAMPED)
+    entries = [(name, value) for name, value in plain if name and value and len(name) <= _LONGEST_NAME]
+    return dict(entries[:_MOST_ENTRIES])
+
+
+def _plain(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return _id(value, _LONGEST_VALUE)
+
+
+def _id(value: object, longest: int = _LONGEST_ID) -> str | None:
     """A client's identifier, made fit for JSON and a database."""
     if not isinstance(value, str):
         return None
-    return value[:_LONGEST_ID].replace("\0", "").encode("utf-8", "replace").decode() or None
+    return value[:longest].replace("\0", "").encode("utf-8", "replace").decode() or None
 
 
 def _hashed(key: object) -> str | None:

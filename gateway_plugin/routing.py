@@ -26,6 +26,7 @@ class Routing:
     win_rate: float | None = None  # the one that was compared with the threshold
     threshold: float | None = None
     reason: str = ""
+    candidates: Sequence[str] = ()  # that may serve it, strongest first
     error: str | None = None  # of the last attempt at a provider that failed
     sample: list[dict[str, str]] | None = None  # the conversation, where the daemon wants the answer for its judge
     reported: bool = False

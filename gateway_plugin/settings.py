@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from gateway_plugin.prompt import Score
+
 logger = logging.getLogger(__name__)
 
 
@@ -13,6 +15,8 @@ class Settings(NamedTuple):
     token: str | None = None  # the daemon's bearer token
     timeout_ms: int = 300  # all that routing may add to a request
     fallback: str | None = None  # the model while the daemon can't be asked; None: the strongest known
+    score: Score = "last_user"  # or conversation: the system prompt and the earlier turns, too
+    failover: str = "ladder"  # what follows a provider's failure: the ladder's other models; or none
     authorize: str = "candidates"  # or virtual_only: a key that may use the virtual name may use the ladder
     queue: int = 10_000  # outcomes kept while the daemon is away
     breaker_failures: int = 5  # consecutive ones that open the circuit breaker
@@ -102,6 +106,8 @@ _OPTIONS = {
     "token": _Option(_ascii, "printable ASCII"),
     "timeout_ms": _Option(_whole(1, 60_000), "a whole number from 1 to 60000"),
     "fallback": _Option(_line, "a model's name"),
+    "score": _Option(_choice("last_user", "conversation"), "last_user or conversation"),
+    "failover": _Option(_choice("ladder", "none"), "ladder or none"),
     "authorize": _Option(_choice("candidates", "virtual_only"), "candidates or virtual_only"),
     "queue": _Option(_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
     "breaker_failures": _Option(_whole(1, 1000), "a whole number from 1 to 1000"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -10,9 +11,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scorer import logs
 from scorer.config import Config
 from scorer.decisions import Decision
-from scorer.routing import Label, RouteRequest, Routing
+from scorer.requests import Label, RouteRequest
+from scorer.routing import Routing
 from scorer.scoring import Hosted, Job, Scoring
 from scorer.web import JSON, Endpoint, Problem, decode, read_body
 
@@ -36,6 +39,9 @@ class RouteAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     explored: bool
     reason: str
     quality: dict[str, float] | None = None
+    policy: str | None = None  # threshold, budget, lambda or quality target
+    pinned: str | None = None  # what left no choice: guard, rule, session or tool_loop
+    rule: str | None = None  # the name of the one that matched
     sample_answer: bool = False  # the outcome should bring the answer, for the judge
 
 
@@ -96,13 +102,17 @@ def endpoints(
     routing: Routing,
     ready: Callable[[], Awaitable[None]],
     judged: Callable[[Decision], bool] = lambda _: False,
+    took: Callable[[str, float], None] = lambda stage, seconds: None,
 ) -> list[Endpoint]:
     """The scoring endpoints as data. `ready` raises while a dependency is away; `judged` says whose answer is asked
-    for."""
+    for; `took` is told how long each decision took."""
 
     async def route(request: Request) -> Response:
         body = decode(await read_body(request, config.limits.body_bytes), RouteRequest)
+        logs.decision_id.set(body.decision_id)
+        began = time.perf_counter()
         decision = await routing.decide(body)
+        took("decide", time.perf_counter() - began)
         answer = msgspec.convert(decision, RouteAnswer, from_attributes=True)
         return JSON(msgspec.structs.replace(answer, sample_answer=judged(decision)))
 
@@ -134,7 +144,7 @@ def endpoints(
             "Decide which model answers a request, and log the decision.",
             answers={200: RouteAnswer},
             body=RouteRequest,
-            errors=(400, 401, 408, 413, 503),
+            errors=(400, 401, 403, 408, 413, 503),
         ),
         Endpoint(
             "POST",

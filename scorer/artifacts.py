@@ -8,11 +8,13 @@ Written beside its place, fsynced, renamed: it is there whole or not at all. Not
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,9 @@ from numpy.typing import NDArray
 FORMAT = 1
 MANIFEST = "artifact.json"
 TENSORS = "tensors.safetensors"
+
+_UNFINISHED = ".unfinished"  # what the name of a directory that is being written ends with
+_STALE_SECONDS = 3600.0  # after which its writer is believed to have been killed
 
 Array = NDArray[Any]  # any dtype that safetensors and numpy share
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
@@ -65,6 +70,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def new_version(tensors: Mapping[str, Array]) -> str:
     """A version that sorts by time and names its content: `20260131-020000-1a2b3c4d`."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{_sha256(_pack(tensors))[:8]}"
+
+
+def same_content(version: str, other: str) -> bool:
+    """Whether two versions name the same content."""
+    content = version.split("-")[2:]
+    return bool(content) and content == other.split("-")[2:]
 
 
 def write(
@@ -196,8 +207,12 @@ def _sha256(blob: bytes) -> str:
 
 
 def _publish(directory: Path, files: Mapping[str, bytes]) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        _make_folder(directory.parent)
+        _sweep(directory.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=_UNFINISHED, dir=directory.parent))
+    except OSError as error:
+        raise ArtifactError(f"{directory}: not written: {error.strerror or error}") from None
     try:
         for name, blob in files.items():
             with (temporary / name).open("xb") as file:
@@ -211,6 +226,21 @@ def _publish(directory: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise ArtifactError(f"{directory}: not written: {error.strerror or error}") from None
+
+
+def _make_folder(folder: Path) -> None:
+    """With its parents, each of them on disk."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(exist_ok=True)
+        sync(missing.parent)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what writers that were killed have left behind."""
+    for unfinished in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(FileNotFoundError):  # another writer was quicker
+            if time.time() - unfinished.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

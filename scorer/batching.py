@@ -19,15 +19,27 @@ class Batcher(Generic[Job, Answer]):
     """Scores jobs in a thread of its own, never on the event loop.
 
     There is no artificial delay: while one batch is being scored the next gathers, so batches grow with load alone.
+    `batched` is told how many jobs each one has.
     """
 
     def __init__(
-        self, score: Callable[[Sequence[Job]], Sequence[Answer]], *, capacity: int = 1024, largest: int = 32
+        self,
+        score: Callable[[Sequence[Job]], Sequence[Answer]],
+        *,
+        capacity: int = 1024,
+        largest: int = 32,
+        batched: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._score = score
+        self._batched = batched
         self._largest = largest
         self._queue: asyncio.Queue[tuple[Job, asyncio.Future[Answer]]] = asyncio.Queue(capacity)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+
+    @property
+    def waiting(self) -> int:
+        """Jobs in the queue."""
+        return self._queue.qsize()
 
     async def submit(self, job: Job) -> Answer:
         """The job's answer. Raises QueueFull at once rather than waiting for a place."""
@@ -57,6 +69,7 @@ class Batcher(Generic[Job, Answer]):
     async def _serve(self, batch: list[tuple[Job, asyncio.Future[Answer]]]) -> None:
         if not batch:
             return
+        self._batched(len(batch))
         loop = asyncio.get_running_loop()
         try:
             answers = await loop.run_in_executor(self._thread, self._score, [job for job, _ in batch])

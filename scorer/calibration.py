@@ -63,7 +63,7 @@ class Calibration:
         like the sample.
         """
         above = float((self.lowest >= threshold).sum())
-        mass = _beta_binomial(requests, above + 0.5, len(self.lowest) - above + 0.5)
+        mass = beta_binomial(requests, above + 0.5, len(self.lowest) - above + 0.5)
         low, high = np.searchsorted(np.cumsum(mass), [(1 - level) / 2, (1 + level) / 2])
         return float(low / requests), float(min(high, requests) / requests)
 
@@ -74,7 +74,7 @@ def lowest(win_rates: NDArray[np.float64]) -> NDArray[np.float64]:
     return least
 
 
-def _beta_binomial(trials: int, a: float, b: float) -> NDArray[np.float64]:
+def beta_binomial(trials: int, a: float, b: float) -> NDArray[np.float64]:
     """(trials + 1,) probabilities of 0 to `trials` successes, from the ratio of each to the one before it."""
     k = np.arange(trials)
     ratios = np.log((trials - k) / (k + 1) * (a + k) / (b + trials - k - 1))

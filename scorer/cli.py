@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 from pathlib import Path
@@ -22,8 +21,10 @@ from scorer.commands import (
     pretrain,
     report,
     retrain,
+    route,
     sample,
     train,
+    tune,
 )
 from scorer.commands.shared import FILE
 from scorer.config import Config, ConfigError, load
@@ -77,12 +78,13 @@ def serve(path: Path) -> None:
     """Run the scoring daemon."""
     import uvicorn
 
-    from scorer import daemon
+    from feedback.dashboard.commands import Commands
+    from scorer import daemon, logs
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = load(path)
-    app = daemon.build(config, retrain=[sys.executable, "-m", "scorer", "retrain", "--config", str(path)])
+    logs.configure(config.log)
+    program = [sys.executable, "-m", "scorer"]
+    app = daemon.build(config, [*program, "retrain", "--config", str(path)], Commands(program, path))
     listening = _listen(config)
     click.echo(f"routerd: {' > '.join(config.models)} on http://{config.listen} ({config.default}, {config.mode})")
     served = uvicorn.Config(
@@ -116,6 +118,8 @@ for command in (
     calibrate.calibrate,
     evaluate.evaluate,
     report.report,
+    route.route,
+    tune.tune,
     retrain.retrain,
     artifacts.group,
 ):

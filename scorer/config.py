@@ -15,14 +15,20 @@ from msgspec import inspect
 from gateway_plugin import names
 from scorer.sections import (
     ENCODERS,
+    Canary,
+    DriftConfig,
     EmbeddingsConfig,
     EncoderConfig,
     JudgeConfig,
     Limits,
+    PolicyConfig,
     Retrain,
+    Rollback,
     RouterConfig,
+    RuleConfig,
     Rung,
     Section,
+    Sessions,
     Signals,
 )
 
@@ -53,7 +59,14 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     signals: Signals = Signals()
     retrain: Retrain = Retrain()
+    rollback: Rollback = Rollback()
+    canary: Canary | None = None
     judge: JudgeConfig | None = None
+    drift: DriftConfig | None = DriftConfig()  # null: nothing is compared
+    log: Literal["text", "json"] = "text"  # json: one object a line, and one line a decision
+    policy: PolicyConfig | None = None  # without one, the default's threshold or share
+    rules: tuple[RuleConfig, ...] = ()  # the first that matches counts
+    sessions: Sessions | None = Sessions()  # null: every request is decided by itself
 
     @property
     def database_url(self) -> str:
@@ -194,7 +207,10 @@ def _check(config: Config) -> None:
             raise ConfigError(f"routers.{router}: no such router; accepted: {', '.join(names.ROUTERS)}")
     if config.judge:
         _check_judge(config, config.judge)
+    _check_rules(config)
     _check_default(config)
+    if config.canary:
+        _check_canary(config, config.canary)
     _check_listen(config)
 
 
@@ -206,6 +222,19 @@ def _check_judge(config: Config, judge: JudgeConfig) -> None:
             raise ConfigError(f"judge.prices: no price of {model!r}; the daily cap needs it: [dollars in, dollars out]")
 
 
+def _check_rules(config: Config) -> None:
+    for place, rule in enumerate(config.rules):
+        if rule.model is not None and rule.model not in config.models:
+            raise ConfigError(f"rules[{place}]: {rule.model!r} is not on the ladder ({', '.join(config.models)})")
+        if rule.router is not None:
+            try:
+                router = names.parse(rule.router).router
+            except names.BadName as error:
+                raise ConfigError(f"rules[{place}]: {error}") from None
+            if router not in (None, *config.routers):
+                raise ConfigError(f"rules[{place}]: {rule.router!r} asks for a router that `routers` does not list")
+
+
 def _check_default(config: Config) -> None:
     try:
         default = names.parse(config.default)
@@ -215,6 +244,18 @@ def _check_default(config: Config) -> None:
         raise ConfigError("default: name both a router and a threshold or share, e.g. router-mf-p50")
     if default.router not in config.routers:
         raise ConfigError(f"default: {config.default!r} asks for {default.router!r}, which `routers` does not list")
+
+
+def _check_canary(config: Config, canary: Canary) -> None:
+    default = names.parse(config.default)
+    if canary.router not in names.ROUTERS:
+        raise ConfigError(f"canary.router: no router {canary.router!r}; accepted: {', '.join(names.ROUTERS)}")
+    if canary.artifact is None and canary.router not in config.routers:
+        raise ConfigError(f"canary.router: {canary.router!r} is not hosted; list it in `routers`, or say its artifact")
+    if canary.artifact is None and canary.router == default.router:
+        raise ConfigError(f"canary.router: {canary.router!r} is the default already; name another version's artifact")
+    if canary.router != default.router and default.share is None:
+        raise ConfigError(f"canary: {config.default!r} is a threshold, {default.router}'s alone; it takes a share")
 
 
 def _check_listen(config: Config) -> None:

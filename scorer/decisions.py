@@ -43,7 +43,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     propensity: float  # probabilities[model]
     explored: bool  # the draw differs from what the threshold rule says
     reason: str
-    unit: str  # what the draw was keyed by: the session id if there is one, else the decision id
+    unit: str  # what the draw was keyed by: the session if there is one, else the decision id
     session_id: str | None = None
     user: str | None = None
     call_id: str | None = None
@@ -53,3 +53,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     encoder_id: str | None = None  # the three below are kept unless `keep: hash`
     embedding: bytes | None = None  # float32, little-endian, unit norm
     features: bytes | None = None  # float32, little-endian, raw
+    policy: str | None = None  # what chose: threshold, budget, lambda or quality target
+    pinned: str | None = None  # what left no choice: guard, rule, session or tool_loop
+    rule: str | None = None  # the name of the one that matched
+    guards: dict[str, str] | None = None  # why models were left out
+    costs: dict[str, float] | None = None  # US dollars of this call to each model, as expected; None: prices unknown
+    expected_cost: float | None = None  # of the model that was drawn, with what the provider has in its cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +17,25 @@ from msgspec.structs import asdict
 
 from feedback import calibrations
 from feedback.battles import Weights
+from feedback.gate import Rules
+from feedback.golden import Parts
 from feedback.migrations import migrate
-from feedback.records import Activation
-from feedback.retrain import Learner, Plan, Subject, known_as
+from feedback.records import Activation, Holdback
+from feedback.retrain import Learner, Plan, Subject
 from feedback.store import Store
+from feedback.versions import Version
+from gateway_plugin import names
 from scorer import artifacts, calibration, catalogue
 from scorer.artifacts import ArtifactError
 from scorer.config import Config, ConfigError
 from scorer.encoder import Encoder
-from scorer.routers.base import Encodes, Router, UnknownModel
+from scorer.routers.base import Encodes, Router, UnknownModel, known_as
 from scorer.routers.factorization import Factorization
-from scorer.scoring import Hosted, Scoring
+from scorer.scoring import Earlier, Hosted, Scoring
 from scorer.static import Static
 from scorer.tables import DataError
+
+_HALF = 0.5  # of requests, at which costs are compared where the default is a raw threshold
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +54,13 @@ def load_scoring(config: Config) -> Scoring:
     """The encoder and the configured routers, calibrated as shipped."""
     loaded = load_encoder(config)
     hosted = {name: _hosted(config, load_configured(config, name, loaded), loaded) for name in config.routers}
+    canary = config.canary
+    if canary and canary.artifact:
+        hosted[canary.hosted_as] = _hosted(config, catalogue.load(canary.router, canary.artifact, loaded), loaded)
     return Scoring(loaded, hosted)
 
 
-def load_configured(config: Config, name: str, encoder: Encoder | Static) -> Router:
+def load_configured(config: Config, name: str, encoder: Encodes) -> Router:
     """The router as the configuration has it."""
     settings = config.routers[name]
     return catalogue.load(name, settings.artifact, encoder, settings.embeddings, settings.tokenizer)
@@ -65,11 +75,41 @@ def load_encoder(config: Config) -> Encoder | Static:
 
 async def follow(config: Config, store: Store, scoring: Scoring) -> None:
     """Takes over what was activated and calibrated last, here or by another replica."""
-    for name, hosted in list(scoring.hosted.items()):
-        active = await store.active(name)
-        if active and active.version != hosted.router.version:
-            hosted = await _activated(config, scoring, hosted, active)
-        scoring.hosted[name] = await calibrated(store, hosted)
+    for name, serving in list(scoring.hosted.items()):
+        active, hosted = await store.active(name), serving
+        if active and active.version != serving.router.version:
+            hosted = await _activated(config, scoring, serving, active)
+        earlier = None
+        if active and active.version == hosted.router.version and active.holds_back(time.time()):
+            earlier = await _held_back(config, store, scoring, active, serving.earlier)
+        scoring.hosted[name] = replace(await calibrated(store, hosted), earlier=earlier)
+
+
+async def _held_back(
+    config: Config, store: Store, scoring: Scoring, active: Activation, known: Earlier | None
+) -> Earlier | None:
+    """What serves beside the active version, unless it is that; None where it cannot be loaded."""
+    since = active.holdback_since
+    assert since is not None  # where there is a holdback
+    hosted = (
+        known.hosted if known and known.number == since else await _before(config, store, scoring, active.router, since)
+    )
+    if hosted is None or hosted.router.version == active.version:
+        return None
+    return Earlier(await calibrated(store, hosted), since, active.holdback)
+
+
+async def _before(config: Config, store: Store, scoring: Scoring, name: str, number: int) -> Hosted | None:
+    """What served before an activation, loaded; None where it cannot be."""
+    directory = next((one.directory for one in await store.activations(name) if one.number == number - 1), None)
+    try:
+        if directory:
+            return await asyncio.to_thread(load_version, config, scoring, name, Path(directory))
+        router = await asyncio.to_thread(load_configured, config, name, scoring.encoder)
+        return _hosted(config, router, scoring.encoder)
+    except (ArtifactError, ConfigError, DataError) as error:
+        _say_once(scoring, f"{name}: nothing is held back, since the version before cannot: {error}")
+        return None
 
 
 async def _activated(config: Config, scoring: Scoring, serving: Hosted, active: Activation) -> Hosted:
@@ -78,10 +118,17 @@ async def _activated(config: Config, scoring: Scoring, serving: Hosted, active: 
     try:
         hosted = await asyncio.to_thread(load_version, config, scoring, name, Path(active.directory))
     except (ArtifactError, ConfigError, DataError) as error:
-        _log.error("%s %s goes on serving, since %s cannot: %s", name, before, active.version, error)
+        _say_once(scoring, f"{name} {before} goes on serving, since {active.version} cannot: {error}")
         return serving
     _log.info("%s %s serves in place of %s", name, active.version, before)
     return hosted
+
+
+def _say_once(scoring: Scoring, fault: str) -> None:
+    """Every poll tries again; one line will do."""
+    if fault not in scoring.faults:
+        scoring.faults.add(fault)
+        _log.error("%s", fault)
 
 
 def load_version(config: Config, scoring: Scoring, name: str, directory: Path) -> Hosted:
@@ -109,6 +156,7 @@ def plan(config: Config, encoder: Encoder | Static) -> Plan:
     mf = load_configured(config, "mf", encoder) if "mf" in config.routers else None
     if not isinstance(mf, Factorization):
         mf = Factorization.load(catalogue.directory("mf", "pretrained", encoder.name), encoder.id)
+    share = names.parse(config.default).share
     weights = Weights(
         sources=chosen.sources,
         signals={kind: weight for kind, weight in asdict(config.signals).items() if weight > 0},
@@ -121,10 +169,26 @@ def plan(config: Config, encoder: Encoder | Static) -> Plan:
         encoder_id=encoder.id,
         data_dir=config.data_dir.resolve(),
         weights=weights,
-        held_out=chosen.held_out,
         sample=calibration.shipped_sample(encoder.name, encoder.id),
         mf=mf,
+        parts=Parts(chosen.golden, chosen.golden_most, chosen.held_out),
+        rules=Rules(chosen.effect, chosen.error_rate),
+        least_raters=chosen.least_raters,
+        share=_HALF if share is None else share,
+        judged=config.judge.share if config.judge else 0.0,
+        holdback=Holdback(config.rollback.holdback, config.rollback.days) if config.rollback.holdback else None,
     )
+
+
+def configured(config: Config) -> dict[str, Version]:
+    """The artifacts that the configuration names, of routers whose are ours."""
+    named = {name: settings.artifact for name, settings in config.routers.items()}
+    where = {name: catalogue.directory(name, artifact, config.encoder.name) for name, artifact in named.items()}
+    return {
+        name: Version(directory, artifacts.read_manifest(directory))
+        for name, directory in where.items()
+        if (directory / artifacts.MANIFEST).exists()
+    }
 
 
 async def subjects(config: Config, encoder: Encoder | Static, store: Store) -> list[Subject]:

@@ -15,6 +15,7 @@ _PARAMETER = re.compile(r"{(\w+)}")
 _ERRORS = {
     400: "The request is wrong; `field` names where.",
     401: "No token, or a wrong one.",
+    403: "The caller may have none of the models.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
     409: "The Idempotency-Key came before, with another body; or the call id is not unique.",

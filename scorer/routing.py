@@ -1,65 +1,38 @@
-"""One request to one decision: name, prompt and candidates in; scored, weighed, drawn and recorded."""
+"""One request to one decision: rules and guards, then scores, then probabilities, then the draw; recorded."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from gateway_plugin import ids, names, prompt
-from scorer import policy, sampler
+from gateway_plugin import ids, prompt
+from scorer import guards, models, requests, rules, sampler, sessions, weighing
 from scorer.batching import Batcher, QueueFull
+from scorer.budget import Steering
 from scorer.config import Config
+from scorer.conversations import Away, Conversations
 from scorer.decisions import Decision, KeptPrompt, kept
+from scorer.guards import Guarded
+from scorer.policy import BUDGET, Facts, Policy, Priced, Target, Threshold
+from scorer.requests import Ask, Asked, RouteRequest
 from scorer.routers.base import Unscorable
-from scorer.scoring import Hosted, Job, Scored, uncalibrated
+from scorer.rules import Rule
+from scorer.scoring import Job, Scored
+from scorer.sections import Sessions
+from scorer.sessions import Pin
 from scorer.web import Problem
+from scorer.weighing import Circumstances
 
 _FRESH_SECONDS = 10.0  # a retry of an id younger than this is remembered here, or drawn again alike elsewhere
 _REMEMBERED = 10_000  # decisions that a retry finds without asking the database
 
-Label = Annotated[str, msgspec.Meta(max_length=512, pattern=r"^[^\x00]*$")]
-
-
-class RouteRequest(msgspec.Struct, frozen=True):
-    """The body of `POST /v1/route`: one of `messages`, `prompt` and `input` as the gateway received it."""
-
-    model: str = "router"
-    decision_id: str | None = None
-    messages: list[Any] | None = None
-    prompt: str | list[Any] | None = None
-    input: str | list[Any] | None = None
-    candidates: list[Label] | None = None  # what the caller's key may use; None: the whole ladder
-    session_id: Label | None = None
-    user: Label | None = None
-    call_id: Label | None = None
-    needs: dict[Label, bool | Annotated[int, msgspec.Meta(ge=0, le=2**53)]] | None = None
-
-
-class Ask(NamedTuple):
-    """What a virtual name asks for, defaults filled in: a router, and a threshold or a share of strong calls."""
-
-    router: str
-    threshold: float | None
-    share: float | None
-
-    def threshold_for(self, hosted: Hosted) -> float:
-        """Raises Problem 400 for a share of a router that is not calibrated."""
-        if self.threshold is not None:
-            return self.threshold
-        assert self.share is not None
-        if hosted.calibration is None:
-            fault = f"{uncalibrated(self.router)}, or ask for a threshold such as router-{self.router}-0.5"
-            raise Problem(400, "not_calibrated", fault, "model")
-        return hosted.calibration.threshold(self.share)
-
 
 class Routing:
     """Decides. `batchers` by router, so that one that is slow keeps no other waiting; `log` records a decision without
-    waiting; `find` looks an older one up."""
+    waiting; `find` looks an older one up; `conversations` keeps pins, `steering` a budget's threshold."""
 
     def __init__(
         self,
@@ -68,12 +41,18 @@ class Routing:
         batchers: Mapping[str, Batcher[Job, Scored | Unscorable]],
         log: Callable[[Decision], None],
         find: Callable[[str], Awaitable[Decision | None]],
+        conversations: Conversations,
+        steering: Steering,
     ) -> None:
         self._config = config
         self._encoder_id = encoder_id
         self._batchers = batchers
         self._log = log
         self._find = find
+        self._conversations = conversations
+        self._steering = steering
+        self._models = models.known(config.ladder)
+        self._rules = rules.prepare(config.rules)
         self._recent: OrderedDict[str, Decision] = OrderedDict()
 
     async def decide(self, request: RouteRequest) -> Decision:
@@ -82,11 +61,16 @@ class Routing:
         known = await self._recall(decision_id)
         if known:
             return known
-        ask = self.ask(request.model)
-        asked = _extract(request)
-        candidates = self._candidates(request.candidates)
-        scored = await self.score(Job(ask.router, asked.text))
-        decision = self._weigh(request, decision_id, ask, asked, candidates, scored)
+        asked = requests.extract(request)
+        guarded = self._guard(request, asked)
+        rule = rules.first(self._rules, request, asked.text, guarded.candidates)
+        unit = request.session or decision_id
+        name = (rule and rule.router) or request.model
+        ask = requests.to_canary(self._config, name, self.ask(name), unit)
+        job = Job(ask.router, asked.text, unit=unit)
+        scored, (pin, away) = await asyncio.gather(self.score(job), self._pinned(request))
+        case = _Case(request, decision_id, unit, asked, ask, guarded, rule, scored, time.time())
+        decision = await self._settle(case, pin, away)
         self._remember(decision)
         self._log(decision)
         return decision
@@ -112,72 +96,111 @@ class Routing:
 
     def ask(self, model: str) -> Ask:
         """What the name asks for. Raises Problem 400 for a bad name or a router that this daemon does not host."""
+        return requests.ask(self._config, model)
+
+    def _guard(self, request: RouteRequest, asked: Asked) -> Guarded:
+        """Raises Problem 403 where the caller may have no model."""
+        guarded = guards.narrow(self._models, asked, request.candidates, request.cooldown)
+        if guarded is None:
+            tagged = "".join(f", with {tag}: {value}" for tag, value in asked.tags.items())
+            fault = f"candidates: none of them is on the ladder ({', '.join(self._models)}){tagged}"
+            raise Problem(403, "not_allowed", fault, "candidates")
+        return guarded
+
+    async def _pinned(self, request: RouteRequest) -> tuple[Pin | None, bool]:
+        """The conversation's pin, if there is one, and whether the database did not say."""
+        if self._config.sessions is None or request.session is None:
+            return None, False
         try:
-            named = names.parse(model)
-        except names.BadName as error:
-            raise Problem(400, "bad_name", str(error), "model") from None
-        default = names.parse(self._config.default)
-        router = named.router or default.router
-        assert router is not None  # the configuration's default names one
-        if router not in self._config.routers:
-            hosted = ", ".join(self._config.routers)
-            raise Problem(400, "unknown_router", f"model {model!r}: this daemon hosts {hosted}", "model")
-        if named.threshold is not None or named.share is not None:
-            return Ask(router, named.threshold, named.share)
-        if default.share is None and router != default.router:
-            fault = f"model {model!r}: say a threshold or share, since the default's fits {default.router} alone"
-            raise Problem(400, "bad_name", fault, "model")
-        return Ask(router, default.threshold, default.share)
+            return await self._conversations.find(request.session, request.model), False
+        except Away:
+            return None, True
 
-    def _candidates(self, allowed: list[str] | None) -> tuple[str, ...]:
-        """The ladder's models that are allowed, strongest first."""
-        ladder = self._config.models
-        candidates = ladder if allowed is None else tuple(model for model in ladder if model in allowed)
-        if not candidates:
-            fault = f"candidates: none of them is on the ladder ({', '.join(ladder)})"
-            raise Problem(400, "no_candidates", fault, "candidates")
-        return candidates
+    async def _settle(self, case: _Case, pin: Pin | None, away: bool) -> Decision:
+        """The decision, once its pin is written: by another replica's pin if that came first."""
+        decision = self._weigh(case, pin, away)
+        session = case.request.session
+        if self._config.sessions is None or session is None or away:
+            return decision
+        version, tokens = decision.version, case.asked.size.tokens_in
+        new = sessions.renewed(pin, session, case.request.model, decision.model, version, case.now, tokens)
+        if new is None:
+            return decision
+        try:
+            counts = await self._conversations.keep(new, pin)
+        except Away:
+            return self._weigh(case, pin, away=True)
+        return decision if counts.model == new.model else self._weigh(case, counts, away)
 
-    def _weigh(
-        self,
-        request: RouteRequest,
-        decision_id: str,
-        ask: Ask,
-        asked: prompt.Prompt,
-        candidates: tuple[str, ...],
-        scored: Scored,
-    ) -> Decision:
-        """Threshold rule, exploration and draw, with everything that they rest on."""
-        config = self._config
-        threshold = ask.threshold_for(scored.hosted)
-        win_rates = dict(zip(config.models, scored.win_rates, strict=True))
-        blank = not asked.text.strip()
-        choice = candidates[0] if blank else policy.greedy(win_rates, candidates, threshold)
-        probabilities = policy.probabilities(choice, candidates, 0.0 if blank else config.exploration)
-        unit = request.session_id or decision_id
-        model = sampler.draw(probabilities, unit)
+    def _weigh(self, case: _Case, pin: Pin | None, away: bool) -> Decision:
+        """Probabilities and draw, with everything that they rest on."""
+        config, request, asked, scored = self._config, case.request, case.asked, case.scored
+        settings = config.sessions or Sessions()
+        if pin is not None and sessions.expired(pin, case.now, settings) and not request.continuation:
+            pin = None
+        size = sessions.in_cache(pin, asked.size, case.now, settings, request.cached_tokens)
+        facts = Facts(
+            candidates=case.guarded.candidates,
+            win_rates=dict(zip(config.models, scored.win_rates, strict=True)),
+            quality=dict(zip(config.models, scored.quality, strict=True)) if scored.quality else None,
+            costs=models.costs(self._models, asked.size),
+        )
+        warm_costs = models.costs(self._models, size, cache_of=pin.model if pin else None)
+        policy = self._policy(case.ask, scored, facts)
+        under = Circumstances(
+            guarded=case.guarded,
+            rule=case.rule,
+            pin=pin,
+            continuation=request.continuation,
+            blank=asked.blank,
+            exploration=0.0 if policy.spent else config.exploration,
+            sessions=settings,
+            warm_costs=warm_costs,
+            away=away,
+        )
+        weighed = weighing.weigh(facts, policy, under)
+        model = sampler.draw(weighed.probabilities, case.unit)
         return Decision(
-            decision_id=decision_id,
-            created_at=time.time(),
+            decision_id=case.decision_id,
+            created_at=case.now,
             requested=request.model,
-            router=ask.router,
+            router=scored.hosted.router.name,
             version=scored.hosted.router.version,
             mode=config.mode,
-            threshold=threshold,
-            win_rates=win_rates,
-            quality=dict(zip(config.models, scored.quality, strict=True)) if scored.quality else None,
-            probabilities=probabilities,
+            threshold=weighed.choice.threshold,
+            win_rates=dict(facts.win_rates),
+            quality=dict(facts.quality) if facts.quality else None,
+            probabilities=weighed.probabilities,
             model=model,
-            propensity=probabilities[model],
-            explored=model != choice,
-            reason=_reason(model, choice, candidates, win_rates, threshold, blank),
-            unit=unit,
-            session_id=request.session_id,
+            propensity=weighed.probabilities[model],
+            explored=weighed.pinned is None and model != weighed.choice.model,
+            reason=weighing.reason(weighed, model, under),
+            unit=case.unit,
+            session_id=request.named_session,
             user=request.user,
             call_id=request.call_id,
-            needs={**asked.needs, **(request.needs or {})},
+            needs=asked.needs,
+            policy=policy.name,
+            pinned=weighed.pinned,
+            rule=case.rule.name if case.rule else None,
+            guards=case.guarded.left_out or None,
+            costs=dict(facts.costs) if facts.costs else None,
+            expected_cost=warm_costs[model] if warm_costs else None,
             **self._kept(asked.text, scored)._asdict(),
         )
+
+    def _policy(self, ask: Ask, scored: Scored, facts: Facts) -> Policy:
+        """The configured one where the name leaves it open, else the name's threshold. Without what it needs to know,
+        the default's threshold stands in."""
+        configured = self._config.policy if ask.open else None
+        if configured and configured.quality_per_dollar is not None and facts.costs is not None:
+            return Priced(configured.quality_per_dollar)
+        if configured and configured.quality_target is not None and facts.quality is not None:
+            return Target(configured.quality_target)
+        steered = self._steering.threshold(scored.hosted.router.version) if configured and configured.budget else None
+        if steered is not None:
+            return Threshold(steered, BUDGET)
+        return Threshold(ask.threshold_for(scored.hosted))
 
     def _kept(self, text: str, scored: Scored) -> KeptPrompt:
         return kept(self._config.keep, text, self._encoder_id, scored.embedding, scored.features)
@@ -197,32 +220,15 @@ class Routing:
             self._recent.popitem(last=False)
 
 
-def _extract(request: RouteRequest) -> prompt.Prompt:
-    body = {field: value for field in ("messages", "prompt", "input") if (value := getattr(request, field)) is not None}
-    if len(body) != 1:
-        fault = f"messages, prompt, input: expected exactly one of them, got {' and '.join(body) or 'none'}"
-        raise Problem(400, "bad_request", fault, "messages")
-    try:
-        return prompt.extract(body)
-    except prompt.BadPrompt as error:
-        raise Problem(400, "bad_request", str(error), error.field) from None
+class _Case(NamedTuple):
+    """A request with all that is known before it is weighed."""
 
-
-def _reason(
-    model: str,
-    choice: str,
-    candidates: tuple[str, ...],
-    win_rates: dict[str, float],
-    threshold: float,
-    blank: bool,
-) -> str:
-    """Why this model, in one line."""
-    if blank:
-        return "no text to score: the strongest candidate"
-    if len(candidates) == 1:
-        return "the only candidate"
-    if model != choice:
-        return f"explored; the rule says {choice}"
-    if model == candidates[0]:
-        return f"no cheaper candidate's win rate is below {threshold:.3f}"
-    return f"win rate {win_rates[model]:.3f} is below {threshold:.3f}"
+    request: RouteRequest
+    decision_id: str
+    unit: str
+    asked: Asked
+    ask: Ask
+    guarded: Guarded
+    rule: Rule | None
+    scored: Scored
+    now: float

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from scorer import arms
 from scorer.calibration import Calibration
 from scorer.routers.base import Encodes, Prompts, Router, Unscorable
 
@@ -21,6 +22,24 @@ class Hosted:
     router: Router
     ladder: tuple[str, ...]
     calibration: Calibration | None  # None: nothing is known of what its scores mean; a raw threshold needs nothing
+    earlier: Earlier | None = None
+
+    def arm(self, unit: str | None) -> Hosted:
+        """Which version serves the unit; without one, this."""
+        earlier = self.earlier
+        if earlier and unit and arms.held_back(unit, self.router.name, earlier.number, earlier.share):
+            return earlier.hosted
+        return self
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The version held back, which goes on serving a share of the units; `number` is that of the activation which
+    began it."""
+
+    hosted: Hosted
+    number: int
+    share: float
 
 
 def uncalibrated(router: str) -> str:
@@ -34,6 +53,15 @@ class Job(NamedTuple):
     router: str
     text: str
     ladder: tuple[str, ...] | None = None
+    unit: str | None = None  # whose request it is, where it is one; it stays with its version
+
+
+class _Group(NamedTuple):
+    """Jobs that are scored as one, by their places."""
+
+    hosted: Hosted
+    ladder: tuple[str, ...]
+    rows: list[int]
 
 
 class Scored(NamedTuple):
@@ -47,22 +75,30 @@ class Scored(NamedTuple):
 
 
 class Scoring:
-    """The encoder and the routers that share it."""
+    """The encoder and the routers that share it. `took` is told how long each batch took to be encoded and scored."""
 
     def __init__(self, encoder: Encodes, hosted: Mapping[str, Hosted]) -> None:
         self.encoder = encoder
         self.hosted = dict(hosted)
+        self.faults: set[str] = set()  # of versions that could not be loaded, as they were logged
+        self.took: Callable[[str, float], None] = lambda stage, seconds: None
 
     def score(self, jobs: Sequence[Job]) -> list[Scored | Unscorable]:
         """Answers in the jobs' order, or why there is none now. Every job's router must be hosted."""
+        began = time.perf_counter()
         prompts = self.encoder.encode([job.text for job in jobs])
-        rows_of: dict[tuple[str, tuple[str, ...] | None], list[int]] = defaultdict(list)
+        encoded = time.perf_counter()
+        serving = {job.router: self.hosted[job.router] for job in jobs}  # once: they may be swapped meanwhile
+        groups: dict[tuple[int, tuple[str, ...]], _Group] = {}
         for row, job in enumerate(jobs):
-            rows_of[job.router, job.ladder].append(row)
+            hosted = serving[job.router].arm(job.unit)
+            ladder = job.ladder or hosted.ladder
+            groups.setdefault((id(hosted), ladder), _Group(hosted, ladder, [])).rows.append(row)
         answers: dict[int, Scored | Unscorable] = {}
-        for (name, ladder), rows in rows_of.items():
-            hosted = self.hosted[name]
-            answers |= zip(rows, self._score(hosted, ladder or hosted.ladder, _take(prompts, rows)), strict=True)
+        for hosted, ladder, rows in groups.values():
+            answers |= zip(rows, self._score(hosted, ladder, _take(prompts, rows)), strict=True)
+        self.took("encode", encoded - began)
+        self.took("score", time.perf_counter() - encoded)
         return [answers[row] for row in range(len(jobs))]
 
     def _score(self, hosted: Hosted, ladder: tuple[str, ...], prompts: Prompts) -> list[Scored | Unscorable]:

@@ -42,6 +42,7 @@ def test_wheel_holds_migrations_artifacts_and_types_but_no_tests(wheel: zipfile.
     }
     assert {f"{package}/py.typed" for package in ("gateway_plugin", "scorer", "feedback")} <= files
     assert {"feedback/migrations/env.py", "feedback/migrations/versions/r0001_decisions.py"} <= files
+    assert {f"feedback/dashboard/{path}" for path in ("templates/base.html", "static/style.css")} <= files
     assert {f"scorer/pretrained/{path}" for path in SHIPPED} <= files
 
 
@@ -78,7 +79,7 @@ def test_plugin_imports_nothing_that_the_proxy_lacks(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scorer").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_scorer_leaves_putting_things_together_to_the_daemon_and_the_commands(path: Path) -> None:
-    together = path.name in ("daemon.py", "hosting.py", "cli.py") or path.parent.name == "commands"
+    together = path.name in ("daemon.py", "hosting.py", "steering.py", "cli.py") or path.parent.name == "commands"
     assert "feedback" not in imported(path) or together
 
 

@@ -83,9 +83,9 @@ async def _read(database: Database) -> Log:
 
 def _curves(log: Log, database: Database, routers: Sequence[str], encoder: Encodes, draws: int) -> list[Curve]:
     from feedback import curves, rescoring
-    from feedback.retrain import known_as
     from scorer import features
     from scorer.evaluation import baselines, methods
+    from scorer.routers.base import known_as
 
     found = []
     for name, router, _ in methods.loaded(routers, encoder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,14 +36,14 @@ def report(path: Path, days: float, asked: str | None, artifact: Path | None, ou
     Means are printed with their 95 % intervals (docs/off-policy.md).
     """
     config = load(path)
-    asyncio.run(_report(config, time.time() - days * _DAY, asked, artifact, out))
+    asyncio.run(_report(config, days, asked, artifact, out))
 
 
-async def _report(config: Config, after: float, asked: str | None, artifact: Path | None, out: Path | None) -> None:
+async def _report(config: Config, days: float, asked: str | None, artifact: Path | None, out: Path | None) -> None:
     from feedback import logged, report
     from scorer import hosting
 
-    store = hosting.open_store(config)
+    store, after = hosting.open_store(config), time.time() - days * _DAY
     try:
         with progress("reading") as shown:
             log = await logged.read(store, config.models, after, progress=lambda read: shown(read, read))
@@ -51,6 +52,8 @@ async def _report(config: Config, after: float, asked: str | None, artifact: Pat
         content: dict[str, object] = {"happened": report.plain(happened)}
         if config.judge:
             content["judge"] = await _judged(store, after)
+        if config.drift:
+            content["drift"] = await _drift(store, days)
         if asked:
             log = log.usable()  # which lets go of the rest
             found = await _what_if(config, store, log, asked, artifact)
@@ -60,6 +63,17 @@ async def _report(config: Config, after: float, asked: str | None, artifact: Pat
         await store.close()
     if out:
         _save(out, content)
+
+
+async def _drift(store: Store, days: float) -> list[object]:
+    """Prints what daemons found in these days, whether traffic has drifted; the evaluations, the newest first."""
+    import msgspec
+
+    from feedback import drift, report
+
+    found = await drift.history(store, math.ceil(days))
+    click.echo(report.drift_text(found))
+    return [msgspec.to_builtins(each) for each in found]
 
 
 async def _judged(store: Store, after: float) -> dict[str, object]:

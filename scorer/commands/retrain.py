@@ -21,7 +21,7 @@ from scorer.config import Config, load
 @click.option("--dry-run", is_flag=True, help="Fit and compare; publish nothing and leave no record.")
 @click.option("--scheduled-for", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), hidden=True, help="The time it is due.")
 def retrain(path: Path, dry_run: bool, scheduled_for: datetime | None) -> None:
-    """Refit mf and sw from all ratings, and let what is not worse serve (docs/learning.md).
+    """Refit mf and sw from all ratings, and let what is shown to be no worse serve (docs/learning.md).
 
     Running daemons follow within ten seconds.
     """
@@ -29,7 +29,7 @@ def retrain(path: Path, dry_run: bool, scheduled_for: datetime | None) -> None:
 
 
 async def _retrain(config: Config, dry_run: bool, scheduled_for: float) -> None:
-    from feedback import agreement, retrain
+    from feedback import agreement, retrain, versions
     from scorer import hosting
 
     store = hosting.open_store(config)
@@ -43,5 +43,11 @@ async def _retrain(config: Config, dry_run: bool, scheduled_for: float) -> None:
         holder = f"{socket.gethostname()} {os.getpid()}"
         if await retrain.run(store, plan, subjects, scheduled_for, holder, click.echo) is None:
             click.echo("another process has made this run, or is making one")
+            return
+        for subject in subjects:
+            name = subject.prior.name
+            history = await store.activations(name)
+            if gone := versions.prune(config.data_dir, name, history, config.retrain.keep_versions):
+                click.echo(f"{name}: {len(gone)} old versions deleted")
     finally:
         await store.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -111,6 +111,11 @@ class Router(Protocol):
         """Scores for `ladder`, the models' known names from the strongest to the cheapest. Raises UnknownModel,
         and Unscorable if the router depends on what can be away."""
         ...
+
+
+def known_as(router: Router, models: Sequence[str], like: Mapping[str, str]) -> tuple[str, ...]:
+    """The names that the router knows the models by: their own once it has learned them, else their stand-ins'."""
+    return tuple(model if router.knows(model) else like.get(model, model) for model in models)
 
 
 @runtime_checkable

@@ -63,6 +63,7 @@ async def measure(hooked: Stack, plain: Stack, prompts: Sequence[str], count: in
         eight = await timed(session, route, repeat(prompts, count), 8)
         with_hook, without = await alternately(session, hook, group, prompts, count, 1)
         with_hook_8, without_8 = await alternately(session, hook, group, prompts, count, 8)
+        with_hook_32, without_32 = await alternately(session, hook, group, prompts, count, 32)
     table(
         "POST /v1/route, mf, beside the bare encoder",
         forward,
@@ -83,6 +84,14 @@ async def measure(hooked: Stack, plain: Stack, prompts: Sequence[str], count: in
         [
             ("without the hook", without_8),
             ("with the hook", with_hook_8),
+        ],
+    )
+    table(
+        "proxy, chat completions, concurrency 32",
+        without_32,
+        [
+            ("without the hook", without_32),
+            ("with the hook", with_hook_32),
         ],
     )
 

@@ -87,6 +87,10 @@ class Stream:
         self._draws = generator.random(len(truth))
         self.days = np.array_split(np.arange(len(truth)), NIGHTS)
 
+    def prompts(self, request: Ints) -> Prompts:
+        """Of some of its requests."""
+        return _rows_of(self._matrix.prompts, self._rows[request])
+
     def apgr(self, router: Router, known_as: Sequence[str]) -> float:
         """On held-out prompts and their true outcomes; a step down the ladder saves as much as any other."""
         outcomes = self._matrix.outcomes[self._held_out]

@@ -59,10 +59,12 @@ class Provider:
         if body.get("stream"):
             deltas: list[dict[str, object]] = [{"role": "assistant", "content": ""}]
             deltas += [{"content": word} for word in answer]
-            return self._stream(body, frame, answer, [{"index": 0, "delta": delta} for delta in deltas])
+            return self._stream(
+                body, frame, answer, [{"index": i, "delta": delta} for delta in deltas for i in _choices(body)]
+            )
         message = {"role": "assistant", "content": "".join(answer)}
-        choice = {"index": 0, "message": message, "finish_reason": _end(body, answer)}
-        return JSONResponse(frame | {"choices": [choice], "usage": _usage(body["messages"], answer)})
+        choices = [{"index": i, "message": message, "finish_reason": _end(body, answer)} for i in _choices(body)]
+        return JSONResponse(frame | {"choices": choices, "usage": _usage(body["messages"], answer)})
 
     async def _completion(self, request: Request) -> Response:
         body = await self._asked(request)
@@ -164,12 +166,9 @@ class Provider:
         chunks = [frame | {"choices": [{**choice, "finish_reason": None}]} for choice in choices]
         if self.cut:
             return StreamingResponse(_cut(chunks[: len(chunks) // 2], self.gap), media_type="text/event-stream")
-        last: dict[str, object] = {"index": 0, "finish_reason": _end(body, answer)}
-        if "delta" in choices[0]:
-            last["delta"] = {}
-        else:
-            last["text"] = ""
-        chunks.append(frame | {"choices": [last]})
+        empty: dict[str, object] = {"delta": {}} if "delta" in choices[0] else {"text": ""}
+        ends = ({"index": i, "finish_reason": _end(body, answer), **empty} for i in _choices(body))
+        chunks += [frame | {"choices": [end]} for end in ends]
         options = body.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage"):
             asked = body.get("messages", body.get("prompt"))
@@ -204,6 +203,12 @@ def _frame(body: dict[str, object], kind: str) -> dict[str, object]:
 def _answer(body: dict[str, object], asked: object) -> list[str]:
     """The words of an answer that names the model and repeats the end of what it was asked, as many as may be."""
     return [word + " " for word in f"{body['model']} heard: {_text(asked)[-200:]}".split()][: _limit(body)]
+
+
+def _choices(body: dict[str, object]) -> range:
+    """The indices of as many answers as were asked for."""
+    n = body.get("n")
+    return range(n if isinstance(n, int) else 1)
 
 
 def _limit(body: dict[str, object]) -> int | None:

@@ -20,6 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90.0
 KEY = "sk-demo"  # the proxy's master key; the demo has no other
+NIGHT = {"golden": 0.4}  # of few ratings more must be kept from learning, for the gate to tell anything
 
 
 class StackError(Exception):
@@ -111,7 +112,7 @@ def _provider(name: str, port: int, latency: float, folder: Path) -> Service:
 
 def _daemon(folder: Path, config: Path, port: int) -> Service:
     settings = yaml.safe_load(config.read_text())
-    settings |= {"listen": f"127.0.0.1:{port}", "data_dir": str(folder / "routerd-data")}
+    settings |= {"listen": f"127.0.0.1:{port}", "data_dir": str(folder / "routerd-data"), "retrain": NIGHT}
     own = folder / "config.yaml"
     own.write_text(yaml.safe_dump(settings, sort_keys=False))
     command = [sys.executable, "-m", "scorer", "serve", "--config", str(own)]

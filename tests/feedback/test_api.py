@@ -414,6 +414,7 @@ def test_the_plugins_breaker_is_logged_when_it_changes(daemon: Daemon, caplog: p
 def test_the_whole_decision_is_flat_and_without_the_embedding(daemon: Daemon, decision: Decision) -> None:
     whole = daemon.read(decision.decision_id)
     assert (whole.pop("status"), whole.pop("outcome"), whole.pop("ratings")) == ("routed", None, [])
+    assert whole.pop("explanation")["otherwise"] == ["threshold up to 0.2: strong"]
     expected = {name: getattr(decision, name) for name in Decision.__struct_fields__}
     del expected["embedding"], expected["features"]
     assert whole == expected

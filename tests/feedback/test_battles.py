@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from feedback import battles
 from feedback.battles import Evidence, Gathering, Weights
 from feedback.records import Comparison, Rating, Record, ReportedOutcome
 from scorer.battles import BAR
@@ -101,10 +105,40 @@ def test_signals_are_weaker_losses_of_the_model_that_served() -> None:
 
 
 def test_nobody_outvotes_the_rest_but_the_anonymous_are_many() -> None:
+    """Five people, ann with ten ratings, the others one in a session each: c = 2 (4 + c) / 5, so c = 8 / 3."""
     loud = [a_record(i, rating={"user": "ann"}) for i in range(10)]
-    others = [a_record(20, rating={"user": "bob"}), a_record(21), a_record(22), a_record(23)]
-    weights = gathered(*loud, *others, weights=Weights(most_per_user=2)).battles.weight
-    np.testing.assert_allclose(weights, [0.2] * 10 + [1] * 4)
+    named = [a_record(20, rating={"user": "bob"})]
+    anonymous = [a_record(21 + i, decision={"unit": f"session-{i}"}) for i in range(3)]
+    weights = gathered(*loud, *named, *anonymous, weights=Weights(most_per_user=2)).battles.weight
+    np.testing.assert_allclose(weights, [8 / 30] * 10 + [1] * 4)
+
+
+def test_one_percent_of_the_users_with_half_of_the_ratings_hold_five_percent() -> None:
+    """Ten of a thousand users, each with 99 ratings where the others have one."""
+    users = np.array([f"loud {i}" for i in range(10)] * 99 + [f"user {i}" for i in range(990)])
+    weights = battles.capped(np.ones(len(users)), users, most=5)
+    assert weights[:990].sum() / weights.sum() == pytest.approx(0.05)
+    np.testing.assert_allclose(weights[990:], 1)
+
+
+@given(st.lists(st.floats(0.01, 1000), min_size=1, max_size=40), st.floats(1, 20))
+def test_a_cap_holds_and_binds_on_nobody_below_it(totals: list[float], most: float) -> None:
+    people, before = np.array([f"{i}" for i in range(len(totals))]), np.array(totals)
+    after = battles.capped(before, people, most)
+    limit = most * after.sum() / len(people)
+    assert (after <= limit * (1 + 1e-9)).all()
+    np.testing.assert_allclose(after, np.minimum(before, max(limit, after.max())))
+
+
+def test_raters_are_counted_by_what_they_hold_and_judges_are_none() -> None:
+    """Weights 4, 1, 1: 36 / 18 = 2 people."""
+    said = [a_record(i, rating={"user": user}) for i, user in enumerate(["ann"] * 4 + ["bob", "eve"])]
+    gathering = Gathering(ENCODER, Weights(), NOW)
+    gathering.add_ratings(said)
+    assert gathering.raters == pytest.approx(2)
+    gathering.add_ratings([a_record(10 + i, rating={"source": "judge"}) for i in range(50)])
+    assert gathering.raters == pytest.approx(2)
+    assert Gathering(ENCODER, Weights(), NOW).raters == math.inf
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.feedback.examples import a_decision, execute, rows
 SECOND_REVISION = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "9999", "0004"
+revision, down_revision = "9999", "0006"
 def upgrade(): op.add_column("ratings", sa.Column("stars", sa.Integer))
 """
 
@@ -100,7 +100,7 @@ def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert rows(empty_url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0004",)]
+    assert rows(empty_url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0006",)]
 
 
 def test_a_new_file_that_another_process_is_just_writing_is_waited_for(tmp_path: Path) -> None:

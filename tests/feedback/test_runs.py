@@ -3,8 +3,11 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
+
+from feedback.runs import Lost
 from feedback.store import Store
-from tests.feedback.examples import execute, rows
+from tests.feedback.examples import a_decision, execute, rows
 
 NIGHT = 1_700_000_000.0
 
@@ -64,9 +67,60 @@ async def test_a_job_never_runs_beside_itself_and_other_jobs_do(store: Store, st
     assert [run.scheduled_for for run in await store.runs("retrain", limit=1)] == [NIGHT + 86400]
 
 
+async def test_a_run_whose_holder_died_before_the_clock_was_put_back_is_taken_over(
+    store: Store, store_url: str
+) -> None:
+    assert await store.claim_run("retrain", NIGHT, "replica 1", 60)
+    execute(store_url, "UPDATE runs SET heartbeat_at = heartbeat_at + 50")
+    assert await store.claim_run("retrain", NIGHT, "replica 2", 60) is None
+    execute(store_url, "UPDATE runs SET heartbeat_at = heartbeat_at + 50")
+    assert await store.claim_run("retrain", NIGHT, "replica 2", 60) is not None
+
+
+async def test_a_run_is_wanted_until_it_ends(store: Store, store_url: str) -> None:
+    assert not await store.wants_run("retrain", NIGHT, 60)  # nothing is logged yet
+    await store.add_decisions([a_decision(created_at=NIGHT)])
+    assert not await store.wants_run("retrain", NIGHT, 60)
+    assert await store.wants_run("retrain", NIGHT + 1, 60)
+    run = await store.claim_run("retrain", NIGHT + 1, "replica 1", 60)
+    assert run is not None
+    assert not await store.wants_run("retrain", NIGHT + 1, 60)
+    assert not await store.wants_run("retrain", NIGHT + 2, 60)  # the job runs
+    assert await store.wants_run("judge", NIGHT + 2, 60)
+    assert await store.finish_run(run.run_id, "failed", "ValueError")
+    assert not await store.wants_run("retrain", NIGHT + 1, 60)
+    assert await store.wants_run("retrain", NIGHT + 2, 60)
+
+
+async def test_a_run_that_its_holders_do_not_survive_is_wanted_three_times(store: Store, store_url: str) -> None:
+    await store.add_decisions([a_decision(created_at=NIGHT - 1)])
+    attempts = []
+    while await store.wants_run("retrain", NIGHT, 60):
+        run = await store.claim_run("retrain", NIGHT, "a replica", 60)
+        assert run is not None
+        attempts.append(run.attempt)
+        execute(store_url, "UPDATE runs SET heartbeat_at = heartbeat_at - 61")
+    assert attempts == [1, 2, 3]
+    assert await store.wants_run("retrain", NIGHT + 86400, 60)
+
+
+async def test_only_the_holder_of_a_run_publishes(store: Store, store_url: str) -> None:
+    """A machine that slept in mid-run wakes up after another one has taken over."""
+    asleep = await store.claim_run("retrain", NIGHT, "replica 1", 60)
+    assert asleep is not None
+    await store.activate("mf", "v1", "somewhere", [], "retrain", asleep.run_id)
+    execute(store_url, "UPDATE runs SET heartbeat_at = heartbeat_at - 61")
+    taken = await store.claim_run("retrain", NIGHT, "replica 2", 60)
+    assert taken is not None
+    with pytest.raises(Lost):
+        await store.activate("mf", "v2", "somewhere", [], "retrain", asleep.run_id)
+    await store.activate("mf", "v3", "somewhere", [], "retrain", taken.run_id)
+    assert [one.version for one in await store.activations("mf")] == ["v3", "v1"]
+
+
 def test_of_threads_that_claim_at_once_one_gets_the_run(store_url: str) -> None:
     url = store_url.replace("timeout=0.1", "timeout=10")
-    together = threading.Barrier(6)
+    together = threading.Barrier(8)
     claimed: list[str] = []
 
     def claim(number: int) -> None:
@@ -82,7 +136,7 @@ def test_of_threads_that_claim_at_once_one_gets_the_run(store_url: str) -> None:
 
         asyncio.run(work())
 
-    threads = [threading.Thread(target=claim, args=(number,)) for number in range(6)]
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -93,7 +147,7 @@ def test_of_threads_that_claim_at_once_one_gets_the_run(store_url: str) -> None:
 
 def test_of_threads_that_take_over_at_once_one_gets_the_run(store_url: str) -> None:
     url = store_url.replace("timeout=0.1", "timeout=10")
-    together = threading.Barrier(6)
+    together = threading.Barrier(8)
     taken: list[str] = []
 
     async def first() -> None:
@@ -114,7 +168,7 @@ def test_of_threads_that_take_over_at_once_one_gets_the_run(store_url: str) -> N
 
     asyncio.run(first())
     execute(store_url, "UPDATE runs SET heartbeat_at = heartbeat_at - 61")
-    threads = [threading.Thread(target=take_over, args=(number,)) for number in range(1, 7)]
+    threads = [threading.Thread(target=take_over, args=(number,)) for number in range(1, 9)]
     for thread in threads:
         thread.start()
     for thread in threads:

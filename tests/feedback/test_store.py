@@ -391,7 +391,7 @@ async def test_ping_misses_the_tables_of_an_empty_database(empty_url: str) -> No
 async def test_a_database_that_never_answers_is_unavailable_in_time(
     store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feedback.store._DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr("feedback.connected._DEADLINE_SECONDS", 0.2)
     started = time.monotonic()
     with pytest.raises(Unavailable, match=r"no answer within 0\.2 seconds"):
         await store._read(lambda _: time.sleep(0.5))
@@ -420,15 +420,3 @@ async def test_newest_calibration_of_a_version_and_ladder_counts(store: Store) -
         await store.add_calibration(one)
     assert await store.calibration("mf", "v1", ("large", "small")) == newer
     assert await store.calibration("mf", "v2", ("large", "small")) == others[0]
-
-
-async def test_traffic_is_the_newest_prompts_of_the_encoder(store: Store) -> None:
-    decisions = [
-        a_decision(created_at=float(n), text_hash=str(n), embedding=b"e%d" % n, features=b"f%d" % n) for n in range(5)
-    ]
-    foreign = a_decision(created_at=9.0, encoder_id="another")
-    forgotten = a_decision(created_at=9.0, encoder_id=None, embedding=None, features=None)
-    await store.add_decisions([*decisions, foreign, forgotten])
-    encoder_id = decisions[0].encoder_id
-    assert encoder_id is not None
-    assert await store.traffic(encoder_id, 2) == [("4", b"e4", b"f4"), ("3", b"e3", b"f3")]

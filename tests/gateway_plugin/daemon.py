@@ -29,6 +29,10 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_id: _Text | None = None
     user: _Text | None = None
     call_id: _Text | None = None
+    metadata: dict[_Text, Annotated[str, msgspec.Meta(max_length=512)]] = {}
+    key: _Text | None = None
+    team: _Text | None = None
+    continuation: bool = False
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +96,7 @@ class Daemon:
         self.protocol = 1
         self.sampling = False  # asks for every answer
         self.choice: str | None = None  # None: the cheapest candidate
+        self.left_out: tuple[str, ...] = ()  # by guards
         self.behaviour: Callable[[], Awaitable[Response | None]] = normal
         self.questions: list[Question] = []
         self.outcomes: list[Outcome] = []
@@ -142,7 +147,9 @@ class Daemon:
                 "version": "v7",
                 "win_rates": rates,
                 "threshold": 0.75,
-                "probabilities": {name: float(name == model) for name in question.candidates},
+                "probabilities": {
+                    name: float(name == model) for name in question.candidates if name not in self.left_out
+                },
                 "propensity": 1.0,
                 "explored": False,
                 "reason": "below the threshold → cheap",
@@ -185,6 +192,11 @@ async def failing() -> Response | None:
 
 async def busy() -> Response | None:
     return JSONResponse({"error": {"code": "busy", "message": "the queue is full"}}, 503)
+
+
+async def not_allowed() -> Response | None:
+    message = "candidates: none of them is on the ladder (gpt-4o, medium, gpt-4o-mini), with region: eu"
+    return JSONResponse({"error": {"code": "not_allowed", "message": message, "field": "candidates"}}, 403)
 
 
 async def unknown_router() -> Response | None:

@@ -51,11 +51,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def proxy(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Runs LiteLLM in `folder`, on its litellm.yaml; answers its URL."""
+def proxy(folder: Path, environment: Mapping[str, str], workers: int = 1) -> Iterator[str]:
+    """Runs LiteLLM in `folder`, on its litellm.yaml, in so many processes; answers its URL."""
     port = free_port()
     command = [sys.executable, "-c", "from litellm import run_server; run_server()"]
-    command += ["--config", "litellm.yaml", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--config", "litellm.yaml", "--host", "127.0.0.1", "--port", str(port), "--num_workers", str(workers)]
     log = folder / "proxy.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -29,6 +29,7 @@ def test_a_success_is_read() -> None:
     }
     assert _success(payload) == {
         "served": "weak",
+        "deployment": None,
         "tokens_in": 10,
         "tokens_out": 5,
         "cost": 0.25,

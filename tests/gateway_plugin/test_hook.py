@@ -106,7 +106,7 @@ def test_the_instance_is_made_without_settings_loop_or_session() -> None:
 
 
 def test_importing_the_plugin_brings_no_heavy_package() -> None:
-    names = "prompt settings client ladder outcomes routing request events names ids breaker proxy"
+    names = "prompt settings client ladder outcomes routing request events names ids breaker proxy harness failover"
     imports = "; ".join(f"import gateway_plugin.{name}" for name in names.split())
     heavy = "{'litellm', 'numpy', 'torch', 'sqlalchemy', 'msgspec', 'scorer', 'feedback', 'starlette', 'fastapi'}"
     script = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
@@ -240,6 +240,40 @@ class _Broken:
         raise RuntimeError("a key of another shape")
 
 
+@pytest.mark.parametrize("failing", ["busy", "normal"])
+async def test_failover_can_be_switched_off(
+    daemon: Daemon, gateway: GatewayRouter, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    await _call(gateway, _data())  # learns the ladder
+    daemon.behaviour = getattr(behaviours, failing)
+    data = _data()
+    await _call(gateway, data)
+    (others,) = data["fallbacks"]
+    assert others == ({"gpt-4o": ["gpt-4o-mini"]} if failing == "busy" else {"gpt-4o-mini": ["gpt-4o"]})
+    monkeypatch.setenv("ROUTERD_FAILOVER", "none")
+    await _closed(gateway)
+    gateway._runtime = None
+    data = _data()
+    await _call(gateway, data)
+    assert "fallbacks" not in data
+
+
+async def test_observing_sets_no_fallbacks(daemon: Daemon, gateway: GatewayRouter) -> None:
+    daemon.mode = "observe"
+    data = _data()
+    await _call(gateway, data)
+    assert "fallbacks" not in data
+
+
+async def test_the_conversation_is_scored_where_that_is_configured(
+    daemon: Daemon, gateway: GatewayRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUTERD_SCORE", "conversation")
+    turns = [("system", "Be brief."), ("user", "Prove it."), ("assistant", "Done."), ("user", "And for n = 3?")]
+    await _call(gateway, _data(messages=[{"role": role, "content": text} for role, text in turns]))
+    assert daemon.questions[0].prompt == "And for n = 3?\nProve it.\nBe brief."
+
+
 async def test_an_error_of_the_plugins_own_does_not_fail_the_request(
     daemon: Daemon, caplog: pytest.LogCaptureFixture, gateway: GatewayRouter
 ) -> None:
@@ -285,7 +319,7 @@ async def test_a_session_that_litellm_made_up_is_none(daemon: Daemon, gateway: G
     made_up = {"session_id": "s-1", "litellm_session_id_generated": True}
     await _call(gateway, _data(metadata=made_up, litellm_session_id="s-1"))
     await _call(gateway, _data(litellm_session_id="s\0\ud800" + "x" * 300))
-    assert daemon.questions[0].session_id is None
+    assert str(daemon.questions[0].session_id).startswith("auto:")
     assert daemon.questions[1].session_id == "s?" + "x" * 253
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway_plugin import prompt
 from gateway_plugin.prompt import LIMIT, BadPrompt, extract
+from tests.gateway_plugin.processes import ROOT
 
 
 def _user(content: object) -> dict[str, object]:
@@ -134,6 +135,96 @@ def test_a_responses_conversation_is_scored_by_the_humans_question() -> None:
     assert asked.text == "Fix the tests"
     assert asked.needs["tools"] is True
     assert asked.needs["chars"] == len("Fix the tests") + len("{}") + len("a.py") + len("Done.")
+
+
+def test_an_agent_that_calls_tools_in_the_text_is_scored_by_the_humans_question() -> None:
+    details = "<environment_details>\n# Files\na.py\n</environment_details>"
+    system = "You are an engineer. " * 500
+    messages = [
+        {"role": "system", "content": system},
+        _user([{"type": "text", "text": "<task>\nFix the tests\n</task>"}, {"type": "text", "text": details}]),
+        _assistant("<read_file><path>a.py</path></read_file>"),
+        _user([{"type": "text", "text": "[read_file for 'a.py'] Result:"}, {"type": "text", "text": "x = 1"}]),
+    ]
+    asked = extract({"messages": messages})
+    assert (asked.text, asked.continuation, asked.needs["tools"]) == ("Fix the tests", True, True)
+    assert asked.opening == (system, "Fix the tests")
+    again = extract({"messages": [*messages, _assistant("Done."), _user("Now add one.")]})
+    assert (again.text, again.continuation, again.opening) == ("Now add one.", False, asked.opening)
+
+
+def test_a_coding_agents_context_comes_before_the_humans_question() -> None:
+    items = [
+        _user([{"type": "input_text", "text": "<user_instructions>\nBe brief.\n</user_instructions>"}]),
+        _user([{"type": "input_text", "text": "<environment_context><cwd>/x</cwd></environment_context>"}]),
+        _user([{"type": "input_text", "text": "Fix the tests"}]),
+        {"type": "reasoning", "summary": []},
+        {"type": "function_call", "call_id": "c", "name": "shell", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "ok"},
+    ]
+    asked = extract({"instructions": "You are a coding agent.", "input": items})
+    assert (asked.text, asked.continuation) == ("Fix the tests", True)
+    assert asked.opening == ("You are a coding agent.", "Fix the tests")
+
+
+def test_the_first_turn_is_a_question_whatever_it_begins_with() -> None:
+    assert _text(_user("Observation: the sky is blue. Why?")) == "Observation: the sky is blue. Why?"
+
+
+@pytest.mark.parametrize(
+    ("last", "continuation"),
+    [
+        ({"role": "tool", "tool_call_id": "c", "content": "x"}, True),
+        ({"role": "function", "name": "ls", "content": "x"}, True),
+        (_user([{"type": "tool_result", "tool_use_id": "c", "content": "x"}, {"type": "text", "text": "stop"}]), True),
+        (_user("Observation: x"), True),
+        (_user("Thanks, and now?"), False),
+        (_assistant("a prefill"), False),
+    ],
+)
+def test_a_tool_loop_is_told_by_its_last_message(last: dict[str, object], continuation: bool) -> None:
+    use = _assistant(None, tool_calls=[{"id": "c", "function": {"name": "ls", "arguments": "{}"}}])
+    assert extract({"messages": [_user("Fix it"), use, last]}).continuation is continuation
+
+
+def test_a_conversation_is_scored_newest_first_so_that_boiler_plate_comes_last() -> None:
+    boiler = "You are an agent. " * 2_000
+    body = {"messages": [{"role": "system", "content": boiler}, _user("First?"), _assistant("1"), _user("Second?")]}
+    assert extract(body).text == "Second?"
+    text = extract(body, "conversation").text
+    assert text.startswith("Second?\nFirst?\nYou are an agent.")
+    assert len(text) == LIMIT
+    carried = {"messages": [_user("First?"), _user("Prove it."), _user("go on")]}
+    assert extract(carried, "conversation").text == "Prove it.\ngo on\nFirst?"
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"prompt": "x" * 300}, 100),
+        ({"prompt": "日" * 100}, 100),
+        ({"prompt": "x"}, 1),
+        ({"messages": []}, 0),
+        ({"instructions": "x" * 30, "input": "y" * 30}, 20),
+        ({"messages": [_user([{"type": "image_url", "image_url": {"url": "data:"}}] * 2)]}, 2_000),
+        ({"prompt": "", "tools": [{"name": "x" * 16}]}, 10),  # as JSON: 30 characters
+    ],
+)
+def test_tokens_are_estimated_for_all_that_is_sent(body: dict[str, object], tokens: int) -> None:
+    assert extract(body).needs["tokens"] == tokens
+
+
+def test_the_estimate_is_seldom_below_what_a_tokenizer_counts() -> None:
+    from litellm.litellm_core_utils.default_encoding import encoding
+
+    text = (ROOT / "gateway_plugin" / "prompt.py").read_text() + (ROOT / "README.md").read_text()
+    counted = len(encoding.encode(text, disallowed_special=()))
+    assert counted < extract({"prompt": text}).needs["tokens"] < 1.6 * counted
+
+
+@pytest.mark.parametrize("most", [0, -1, True, "9", None, 2**60])
+def test_a_limit_that_is_none_is_left_out(most: object) -> None:
+    assert "max_tokens" not in extract({"prompt": "hi", "max_tokens": most}).needs
 
 
 def test_reminders_of_the_harness_are_not_the_humans_words() -> None:
@@ -298,7 +389,7 @@ def test_any_body_is_read_or_refused_with_its_field(body: dict[str, Any]) -> Non
     if asked is not None:
         asked.text.encode()
         assert len(asked.text) <= LIMIT
-        assert set(asked.needs) == {"images", "audio", "tools", "json", "chars"}
+        assert set(asked.needs) - {"max_tokens"} == {"images", "audio", "tools", "json", "chars", "tokens"}
         assert asked.needs["chars"] >= 0
 
 

@@ -15,6 +15,7 @@ def test_without_configuration_the_defaults_hold() -> None:
     assert settings == Settings()
     assert (settings.url, settings.timeout_ms, settings.authorize) == ("http://127.0.0.1:4141", 300, "candidates")
     assert (settings.token, settings.fallback) == (None, None)
+    assert (settings.score, settings.failover) == ("last_user", "ladder")
 
 
 def test_the_config_is_read_and_the_environment_wins() -> None:
@@ -31,6 +32,8 @@ def test_the_config_is_read_and_the_environment_wins() -> None:
         ("timeout_ms", "soon", "a whole number from 1 to 60000"),
         ("timeout_ms", 0, "a whole number from 1 to 60000"),
         ("timeout_ms", True, "a whole number from 1 to 60000"),
+        ("score", "everything", "last_user or conversation"),
+        ("failover", "yes", "ladder or none"),
         ("authorize", "everything", "candidates or virtual_only"),
         ("queue", [], "a whole number from 1 to 1000000"),
         ("breaker_failures", 1.5, "a whole number from 1 to 1000"),
@@ -63,7 +66,7 @@ def test_unknown_keys_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert read({"urll": "x", "speed": 3, "queue": 7}, {}) == Settings(queue=7)
     assert [record.getMessage() for record in caplog.records] == [
         "callback_settings.routerd: unknown speed, urll; accepted: "
-        "url, token, timeout_ms, fallback, authorize, queue, breaker_failures, breaker_pause_s"
+        "url, token, timeout_ms, fallback, score, failover, authorize, queue, breaker_failures, breaker_pause_s"
     ]
 
 

@@ -165,3 +165,10 @@ def test_a_version_names_its_content() -> None:
     )
     assert first.rsplit("-", 1)[1] != second.rsplit("-", 1)[1]
     assert artifacts.new_version(TENSORS).rsplit("-", 1)[1] == first.rsplit("-", 1)[1]
+
+
+def test_versions_of_the_same_content_are_told_by_their_names() -> None:
+    one, other = {"a": np.zeros(3)}, {"a": np.ones(3)}
+    assert artifacts.same_content("20260131-020000-" + artifacts.new_version(one)[-8:], artifacts.new_version(one))
+    assert not artifacts.same_content(artifacts.new_version(one), artifacts.new_version(other))
+    assert not artifacts.same_content("lengths-1", "widths-1")

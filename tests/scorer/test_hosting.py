@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import re
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -23,16 +23,19 @@ from apscheduler.triggers.cron import CronTrigger
 from feedback import retrain, schedule, versions
 from feedback.records import Outcome, Rating
 from feedback.store import Store
+from feedback.trials import Trial
 from gateway_plugin import ids
 from scorer import catalogue, cli, daemon, hosting
+from scorer.commands.shared import in_store
 from scorer.config import Config, ConfigError
 from scorer.decisions import Decision
 from scorer.routers.base import Encodes
-from scorer.sections import EncoderConfig, Retrain, RouterConfig
+from scorer.sections import EncoderConfig, Retrain, Rollback, RouterConfig
 from tests.conftest import Serve
 from tests.scorer.conftest import EASY, TWO, route
 
 MODELS = ("strong", "weak")
+GOLDEN = 0.4  # a golden set from few ratings
 WORDS = ("apple", "river", "proof", "integral", "poem", "stone", "lemma", "cloud", "kernel", "window")
 T = TypeVar("T")
 
@@ -49,19 +52,10 @@ def configuration(folder: Path, **changes: Any) -> Config:
         encoder=EncoderConfig("static"),
         routers={"mf": RouterConfig(), "sw": RouterConfig()},
         default="router-mf-p50",
+        retrain=Retrain(golden=GOLDEN),
+        rollback=Rollback(holdback=0.0),
     )
     return msgspec.structs.replace(config, **changes)
-
-
-def in_store(config: Config, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
-    async def run() -> T:
-        store = hosting.open_store(config)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
 
 
 def lived(config: Config, count: int, good: Callable[[str, str], float], seed: int = 0, strangers: int = 0) -> None:
@@ -96,7 +90,7 @@ def lived(config: Config, count: int, good: Callable[[str, str], float], seed: i
                 propensity=0.5,
                 explored=False,
                 reason="",
-                unit=decision_id,
+                unit=f"session {seed} {i}",  # golden or not, every time alike
                 text_hash=hashlib.sha256(text.encode()).hexdigest(),
                 encoder_id=encoder.id,
                 embedding=embedding,
@@ -120,8 +114,8 @@ def weak_fails_at_proofs(text: str, model: str) -> float:
     return 0.1 if model == "weak" and "proof" in text else 0.9
 
 
-def retrained(config: Config, scheduled_for: float = 1000.0) -> list[retrain.Trial] | None:
-    async def work(store: Store) -> list[retrain.Trial] | None:
+def retrained(config: Config, scheduled_for: float = 1000.0) -> list[Trial] | None:
+    async def work(store: Store) -> list[Trial] | None:
         encoder = hosting.load_encoder(config)
         plan = hosting.plan(config, encoder)
         return await retrain.run(store, plan, await hosting.subjects(config, encoder, store), scheduled_for, "test")
@@ -141,6 +135,8 @@ def written(config: Config) -> str:
         "encoder": "static",
         "routers": {name: {} for name in config.routers},
         "default": config.default,
+        "retrain": {"golden": GOLDEN},
+        "rollback": {"holdback": 0},
     }
     path = config.data_dir / "config.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -163,8 +159,10 @@ def test_ratings_become_versions_that_know_the_ladder_and_what_was_said(tmp_path
         assert router.knows("weak")
         proof, cloud = router.score(prompts, MODELS).win_rates[:, 1]
         assert proof > cloud + 0.02
-        assert trial.comparison.ratings == 120  # the newest fifth
-        assert trial.comparison.difference < 0  # it predicts them better than the prior
+        assert trial.ruling is not None
+        assert trial.ruling.newest.ratings == 120  # the newest fifth
+        assert 90 < trial.ruling.champion.ratings < 150  # of the older half, four tenths
+        assert trial.ruling.champion.difference < 0  # it predicts them better than the prior
 
 
 def test_a_run_leaves_its_record_and_is_made_once(tmp_path: Path) -> None:
@@ -175,8 +173,12 @@ def test_a_run_leaves_its_record_and_is_made_once(tmp_path: Path) -> None:
     (run,) = in_store(config, lambda store: store.runs(retrain.JOB))
     assert (run.status, run.scheduled_for, run.attempt) == ("published", 5000.0, 1)
     assert run.record is not None
-    assert run.record["data"]["learned_from"] == 240
-    assert run.record["data"]["held_out"] == 60
+    data = run.record["data"]
+    assert 30 < data["golden"] < 90  # of the older half, four tenths
+    assert 110 < data["learned_from"] < 180  # of the older four fifths, six tenths
+    assert data["held_out"] == 60
+    assert run.record["rate"]["run"] == 1
+    assert run.record["rate"]["passed_on"] == run.record["rate"]["level"] == pytest.approx(0.05 / 2.6123753486854883)
     assert set(run.record["routers"]) == {"mf", "sw"}
     assert 0 < run.record["routers"]["mf"]["thresholds"]["p30"] < 1
 
@@ -189,8 +191,20 @@ def test_ratings_of_a_model_that_is_not_on_the_ladder_are_counted_and_left_out(t
     assert [trial.published for trial in trials] == [True, True]
     (run,) = in_store(config, lambda store: store.runs(retrain.JOB))
     assert run.record is not None
-    assert run.record["data"]["learned_from"] == 200
-    assert run.record["data"]["dropped"] == {"of a model that is not on the ladder": 40}
+    data = run.record["data"]
+    left_out = data["dropped"]["of a model that is not on the ladder"]
+    assert 15 < left_out < 40  # what is not golden of them
+    assert 110 < data["learned_from"] + left_out < 180
+
+
+def test_what_is_published_leaves_a_share_to_the_version_before(tmp_path: Path) -> None:
+    config = configuration(tmp_path, rollback=Rollback(holdback=0.05, days=2), routers={"mf": RouterConfig()})
+    lived(config, 300, weak_fails_at_proofs)
+    retrained(config)
+    active = in_store(config, lambda store: store.active("mf"))
+    assert active is not None
+    assert (active.holdback, active.holdback_since) == (0.05, 1)
+    assert active.holdback_until == active.changed_at + 2 * 24 * 3600
 
 
 def test_version_and_calibration_are_there_together(tmp_path: Path) -> None:
@@ -213,18 +227,58 @@ def test_what_the_newest_ratings_contradict_is_refused_and_leaves_the_champion(t
     trials = retrained(config)
     assert trials is not None
     assert [trial.published for trial in trials] == [False, False]
-    assert trials[0].verdict.startswith(f"mf {trials[0].challenger} refused, worse: ")
+    assert trials[0].verdict.startswith(f"mf {trials[0].challenger} refused, worse on the newest ratings; loss ")
     assert in_store(config, lambda store: store.active("mf")) is None
     assert not versions.folder(tmp_path, "mf").exists()
+
+
+def test_a_night_with_nothing_new_is_skipped_and_spends_nothing(tmp_path: Path) -> None:
+    config = configuration(tmp_path, routers={"mf": RouterConfig()})
+    lived(config, 300, weak_fails_at_proofs)
+    first = retrained(config, 1000.0)
+    assert first is not None
+    assert retrained(config, 2000.0) == []
+    lived(config, 1, weak_fails_at_proofs, seed=1)
+    again = retrained(config, 3000.0)
+    assert again is not None
+    third, second, _ = in_store(config, lambda store: store.runs(retrain.JOB))
+    assert (second.status, second.verdict) == ("skipped", "nothing was said since the last run")
+    assert third.record is not None
+    assert third.record["rate"]["run"] == 2
+    installed = {one.manifest.version for one in versions.installed(tmp_path, "mf")}
+    assert installed == {trial.challenger for trial in (*first, *again) if trial.published}
+
+
+def test_other_settings_are_reason_enough_to_look_again(tmp_path: Path) -> None:
+    config = configuration(tmp_path, routers={"mf": RouterConfig()})
+    lived(config, 150, weak_fails_at_proofs)
+    retrained(config, 1000.0)
+    again = retrained(msgspec.structs.replace(config, retrain=Retrain(golden=GOLDEN, effect=0.02)), 2000.0)
+    assert again is not None
+    assert [(trial.tested, trial.objection) for trial in again] == [(False, "it is what serves, to the last bit")]
+
+
+def test_a_night_is_refused_for_what_was_said_with_the_reason_on_record(tmp_path: Path) -> None:
+    config = configuration(tmp_path, routers={"mf": RouterConfig()})
+    lived(config, 100, lambda text, model: 1.0)
+    assert retrained(config) == []
+    (run,) = in_store(config, lambda store: store.runs(retrain.JOB))
+    assert run.status == "refused"
+    assert re.fullmatch(r"one class only: all \d+ ratings to learn from say the same", run.verdict or "")
+    assert run.record is not None
+    assert "rate" not in run.record
+    assert in_store(config, lambda store: store.active("mf")) is None
 
 
 def test_too_few_ratings_publish_nothing(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     trials = retrained(config)
     assert trials is not None
-    assert trials[0].verdict.endswith("0 ratings are held out to compare on, 30 are needed")
+    assert trials[0].verdict.endswith("refused, too little to tell by: 0 golden sessions, 30 are needed")
     (run,) = in_store(config, lambda store: store.runs(retrain.JOB))
     assert run.status == "refused"
+    assert run.record is not None
+    assert "rate" not in run.record  # nothing was tested, so nothing is spent
 
 
 def test_a_running_daemon_follows_and_drops_nothing(
@@ -270,7 +324,8 @@ def test_a_version_that_cannot_be_loaded_leaves_the_configured_one(
     client = httpx.Client(base_url=serve(daemon.build(config)), timeout=30)
     shipped = catalogue.load("mf", "pretrained", static())
     assert route(client, EASY)["version"] == shipped.version
-    assert f"mf {shipped.version} goes on serving, since {active.version} cannot" in caplog.text
+    assert caplog.text.count(f"mf {shipped.version} goes on serving, since {active.version} cannot") == 1
+    lived(config, 1, weak_fails_at_proofs)
     again = retrained(config, 2000.0)
     assert again is not None
     assert [(trial.champion, trial.published) for trial in again if trial.name == "mf"] == [(shipped.version, True)]
@@ -282,7 +337,9 @@ def test_commands_list_show_roll_back_and_activate(tmp_path: Path) -> None:
     path = written(config)
     told = routerd("retrain", "--config", path)
     assert told.exit_code == 0
-    assert "240 ratings and comparisons to learn from, 60 newer ones to compare on" in told.output
+    counts = re.search(r"^(\d+) ratings and comparisons to learn from, (\d+) golden ones and 60 newer", told.output)
+    assert counts
+    assert int(counts[1]) + int(counts[2]) < 240
     active = in_store(config, lambda store: store.active("mf"))
     assert active is not None
     shipped = catalogue.load("mf", "pretrained", static()).version
@@ -306,7 +363,7 @@ def test_a_dry_run_publishes_nothing_and_leaves_no_record(tmp_path: Path) -> Non
     config = configuration(tmp_path, routers={"mf": RouterConfig()})
     lived(config, 300, weak_fails_at_proofs)
     told = routerd("retrain", "--dry-run", "--config", written(config))
-    assert "would be published, better: " in told.output
+    assert re.search(r"mf \S+ would be published, (better|no worse); ", told.output)
     assert in_store(config, lambda store: store.active("mf")) is None
     assert in_store(config, lambda store: store.runs(retrain.JOB)) == []
     assert not versions.folder(tmp_path, "mf").exists()
@@ -315,11 +372,13 @@ def test_a_dry_run_publishes_nothing_and_leaves_no_record(tmp_path: Path) -> Non
 def test_the_clock_of_a_daemon_starts_the_command_with_the_time(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every_second = CronTrigger(second="*", timezone=UTC)
+    every_second = schedule.Cron(CronTrigger(second="*", timezone=UTC), UTC)
     monkeypatch.setattr(schedule, "parse", lambda cron, timezone: every_second)
     told = tmp_path / "told"
     script = f"import sys; open({str(told)!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10))"
-    serve(daemon.build(configuration(tmp_path, routers={"mf": RouterConfig()}), [sys.executable, "-c", script]))
+    config = configuration(tmp_path, routers={"mf": RouterConfig()})
+    lived(config, 1, weak_fails_at_proofs)
+    serve(daemon.build(config, [sys.executable, "-c", script]))
     deadline = time.monotonic() + 20
     while not (told.exists() and told.read_text().endswith("\n")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,0 +1,42 @@
+"""A daemon with some nights behind it, over a real socket; made once for the package."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from scorer import daemon, hosting
+from scorer.config import Config
+from tests.conftest import served
+from tests.feedback.dashboard import nights
+
+
+@pytest.fixture(scope="package")
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Four nights of 700 requests, most of them rated."""
+    config = msgspec.structs.replace(nights.SETTINGS, data_dir=tmp_path_factory.mktemp("nights"))
+
+    async def fill() -> None:
+        store = hosting.open_store(config)
+        await nights.replay(store, config, nights=4, requests=700, rated=0.8)
+        await store.close()
+
+    asyncio.run(fill())
+    return config
+
+
+@pytest.fixture(scope="package")
+def client(replayed: Config) -> Iterator[httpx.Client]:
+    with served(daemon.build(replayed)) as url, httpx.Client(base_url=url, timeout=60) as opened:
+        yield opened
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Config:
+    """Of a daemon that nothing was asked of."""
+    return msgspec.structs.replace(nights.SETTINGS, data_dir=tmp_path)
