@@ -22,7 +22,7 @@ SAYS = [sys.executable, "-c", "import sys; print('said', *sys.argv[1:])"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test-browser` installs one first; elsewhere what needs it is left out, and says so."""
+    """`.ci/run` installs one first; where there is none, what needs it is left out, and says so."""
     if program() is None:
         for item in items:
             if "/tests/browser/" in str(item.path):
