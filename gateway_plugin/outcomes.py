@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway_plugin.client import Rejected, Unavailable
+from gateway_plugin.faults import Rejected, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +38,18 @@ class Outcomes:
         if self._task is not None:
             self._task.cancel()
 
+    async def close(self) -> None:
+        """Delivers what waits, once, and stops."""
+        self.stop()
+        while self._queue and await self._delivered(self._next()):
+            pass
+
     async def _empty(self) -> None:
         pause = _GATHER_S
         while True:
             await self._filled.wait()
             await asyncio.sleep(pause)
-            batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+            batch = self._next()
             if await self._delivered(batch):
                 pause = _GATHER_S
             else:
@@ -52,6 +58,9 @@ class Outcomes:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             if not self._queue:
                 self._filled.clear()
+
+    def _next(self) -> list[Outcome]:
+        return [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
 
     async def _delivered(self, batch: list[Outcome]) -> bool:
         """False when the batch should be tried again."""
