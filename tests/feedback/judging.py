@@ -14,10 +14,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from feedback.judge import Judge
-from feedback.records import Message, Sample, SampledOutcome
+from feedback.records import Comparison, Message, Sample, SampledOutcome
 from feedback.store import Store
 from gateway_plugin import ids
 from scorer.sections import JudgeConfig
+from tests.feedback.examples import execute
 
 JUDGE, STRONG, CHEAP = "the-judge", "strong", "cheap"
 PRICES = {JUDGE: (10.0, 20.0), STRONG: (5.0, 10.0), CHEAP: (1.0, 2.0)}
@@ -105,3 +106,12 @@ def outcomes(endpoint: Endpoint, count: int, served: str = CHEAP) -> list[Sample
         sample = Sample([Message("user", question)], answer)
         found.append(SampledOutcome(decision_id=ids.mint(), status="success", served=served, sample=sample))
     return found
+
+
+async def comparisons(store: Store) -> list[Comparison]:
+    return [one async for page in store.comparisons() for one in page]
+
+
+def make_due(url: str) -> None:
+    """Lets whatever waits be due now."""
+    execute(url, "UPDATE judgements SET due_at = 0 WHERE finished_at IS NULL")
