@@ -63,5 +63,6 @@ def rated(encoder_id: str, embedding: NDArray[np.float32], but: str, limit: int,
 def logged(text_hashes: Collection[str], connection: Connection) -> dict[str, Logged]:
     """By hash, of those that are known; text only where a decision kept it."""
     columns = _made.text_hash, _made.decision_id, _made.text
-    query = select(*columns).where(_made.text_hash.in_(text_hashes)).order_by(_made.created_at)
+    newest = select(func.max(_made.decision_id)).where(_made.text_hash.in_(text_hashes)).group_by(_made.text_hash)
+    query = select(*columns).where(_made.decision_id.in_(newest))
     return {text_hash: Logged(decision_id, text) for text_hash, decision_id, text in connection.execute(query)}

@@ -20,7 +20,7 @@ _FLUSH_SECONDS = 5.0
 class EraseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /v1/erasures`: in no address, since those are logged on the way."""
 
-    user: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+    user: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]  # as decisions keep it
 
 
 class ErasureAnswer(msgspec.Struct, frozen=True):

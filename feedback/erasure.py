@@ -106,22 +106,31 @@ async def _carried_out(store: Store, terms: Terms, held: Run, say: Say) -> Night
     due = await store.due_erasures()
     gone: Versions = {}
     removed: Counter[str] = Counter()
+    done, blocked = [], []
     for one in due:
         found = await store.of_user(one.user, one.asked_at) if one.user is not None else Found()
-        named = await _noted(store, terms, one, found)
+        try:
+            named = await _noted(store, terms, one, found)
+        except Configured as error:
+            blocked.append(error)
+            continue
+        done.append(one)
         removed += await _removed(store, terms, one, found)
         gone = {router: gone.get(router, set()) | named.get(router, set()) for router in {*gone, *named}}
+    if blocked and not done:
+        raise blocked[0]
     say(f"deleted: {removal.told(removed)}")
     ends = await _replaced(store, terms, gone, held)
     for end in ends.values():
         say(end)
     dropped = {router: await _dropped(store, terms.shelf, router, some) for router, some in gone.items()}
     await store.truncate_log()
-    await store.erasures_rebuilt([one.erasure_id for one in due])
+    await store.erasures_rebuilt([one.erasure_id for one in done])
     count = sum(map(len, dropped.values()))
-    verdict = "; ".join([f"deleted: {removal.told(removed)}", *ends.values(), f"{count} versions deleted"])
+    told = f"deleted: {removal.told(removed)}", *ends.values(), f"{count} versions deleted"
+    verdict = "; ".join([*told, *map(str, blocked)])
     record: dict[str, Any] = {
-        "erasures": [one.erasure_id for one in due],
+        "erasures": [one.erasure_id for one in done],
         "removed": dict(removed),
         "versions": dropped,
         "replaced": ends,
@@ -193,7 +202,7 @@ async def _dropped(store: Store, shelf: Shelf, router: str, gone: Collection[str
     there = sorted(set(await asyncio.to_thread(versions.lying, shelf, router)) & set(gone))
     for version in there:
         await asyncio.to_thread(shelf.drop, router, version)
-    await asyncio.to_thread(shelf.tidy, router)
+    await asyncio.to_thread(shelf.tidy, router, True)
     for left in (shelf.folder / router).glob(".*"):
         await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
     return there

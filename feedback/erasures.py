@@ -17,13 +17,16 @@ LATE_SECONDS = 3600.0  # by which everything that was under way when it was aske
 
 
 def ask(user: str | None, versions: Mapping[str, Sequence[str]] | None, connection: Connection) -> Erasure:
-    """Of a user, or of versions alone. Who asks again while it waits is given the same one."""
+    """Of a user, or of versions alone. Who asks again while it waits is given the same one, which then reaches up to
+    now."""
     statements.take_turns("erasures", connection)
+    now = statements.now(connection)
     if user is not None:
         waiting = [one for one in _found(ErasureRow.user == user, connection) if one.status == "asked"]
         if waiting:
-            return waiting[0]
-    now = statements.now(connection)
+            mine = update(ErasureRow).where(ErasureRow.erasure_id == waiting[0].erasure_id)
+            connection.execute(mine.values(asked_at=now))
+            return msgspec.structs.replace(waiting[0], asked_at=now)
     named = None if versions is None else {router: sorted(some) for router, some in versions.items()}
     erasure = Erasure(erasure_id=ids.mint(), user=user, asked_at=now, versions=named)
     connection.execute(insert(ErasureRow).values(msgspec.structs.asdict(erasure)))

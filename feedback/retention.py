@@ -12,10 +12,11 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from feedback import removal, schedule, versions
@@ -68,21 +69,24 @@ class Cuts:
         return ("requests", self.before), ("prompts", self.prompts_before)
 
 
-async def keep(store: Store, cron: Cron, terms: Terms, shelf: Shelf) -> None:
+async def keep(store: Store, cron: Cron, terms: Terms, shelf: Shelf, named: Collection[Path] = ()) -> None:
     """Makes the purge that is due, unless another replica has. To be called often."""
 
     async def wanted(scheduled_for: float) -> bool:
         return await store.wants_run(JOB, scheduled_for, EXPIRY_SECONDS)
 
     async def make(scheduled_for: datetime) -> int:
-        await run(store, terms.cuts(scheduled_for.timestamp()), shelf, scheduled_for.timestamp())
+        await run(store, terms.cuts(scheduled_for.timestamp()), shelf, scheduled_for.timestamp(), named)
         return 0
 
     await schedule.keep(cron, store.clock, wanted, make)
 
 
-async def run(store: Store, cuts: Cuts, shelf: Shelf, scheduled_for: float) -> Counter[str] | None:
-    """`purge` as a run, once for its time (Unix seconds) whatever other processes try; None: not ours.
+async def run(
+    store: Store, cuts: Cuts, shelf: Shelf, scheduled_for: float, named: Collection[Path] = ()
+) -> Counter[str] | None:
+    """`purge` as a run, once for its time (Unix seconds) whatever other processes try; None: not ours. named: versions'
+    directories that the configuration names, which stay.
 
     Raises Lost, and Unavailable after recording it; what was deleted before stays deleted.
     """
@@ -92,7 +96,7 @@ async def run(store: Store, cuts: Cuts, shelf: Shelf, scheduled_for: float) -> C
     began = time.monotonic()
     try:
         removed = await purge(store, cuts, held)
-        asked = await _hand_over(store, cuts, shelf)
+        asked = await _hand_over(store, cuts, shelf, named)
     except Exception as error:
         await store.finish_run(held.run_id, "failed", f"{type(error).__name__}: {error}")
         raise
@@ -142,14 +146,18 @@ class _Pages:
         return found
 
 
-async def _hand_over(store: Store, cuts: Cuts, shelf: Shelf) -> dict[str, list[str]]:
+async def _hand_over(store: Store, cuts: Cuts, shelf: Shelf, named: Collection[Path]) -> dict[str, list[str]]:
     """Asks for the erasure of versions that were fitted before the cut for prompts and hold some; they, by router."""
     lying = {router: await asyncio.to_thread(versions.lying, shelf, router) for router in HOLDS_PROMPTS}
     old = {
-        router: sorted(name for name, made in versions.items() if made < cuts.prompts_before)
+        router: sorted(
+            name
+            for name, made in versions.items()
+            if made < cuts.prompts_before and shelf.place(router, name).resolve() not in named
+        )
         for router, versions in lying.items()
     }
-    named = {router: versions for router, versions in old.items() if versions}
-    if named:
-        await store.ask_erasure(None, named)
-    return named
+    asked = {router: versions for router, versions in old.items() if versions}
+    if asked:
+        await store.ask_erasure(None, asked)
+    return asked

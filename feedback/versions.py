@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +32,11 @@ def lying(shelf: Shelf, router: str) -> dict[str, float]:
     made = {name: datetime.fromisoformat(one.created_at).timestamp() for name, one in shelf.manifests(router).items()}
     folder = shelf.folder / router
     here = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-    return {**{path.name: path.stat().st_mtime for path in here}, **made}
+    times: dict[str, float] = {}
+    for path in here:
+        with contextlib.suppress(FileNotFoundError):  # another process has just deleted it
+            times[path.name] = path.stat().st_mtime
+    return {**times, **made}
 
 
 def before(history: Sequence[Activation]) -> str | None:

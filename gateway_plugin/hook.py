@@ -38,6 +38,7 @@ from gateway_plugin.routing import Routing
 
 logger = logging.getLogger(__name__)
 
+_RESTING_SECONDS = 0.05  # that LiteLLM has to say which models rest
 CALL_TYPES = (
     "acompletion",
     "completion",
@@ -82,12 +83,12 @@ class Runtime:
         return await proxy.allowed(models, key)
 
     async def resting(self, models: Iterable[str], deadline: float) -> list[str]:
-        """Those of the models that LiteLLM gives a rest. Raises Unavailable."""
+        """Those of the models that LiteLLM gives a rest, as far as it says so at once."""
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(min(deadline, self.loop.time() + _RESTING_SECONDS)):
                 return await proxy.resting(models)
         except TimeoutError:
-            raise Unavailable("timeout") from None
+            return []
 
     async def _deliver(self, batch: Sequence[Outcome]) -> None:
         counters = {
@@ -127,6 +128,8 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
             raise
         except Exception:
             logger.exception("routerd: routing failed; the request stays on %s", found.requested)
+            if found.tags and not (self._runtime and self._runtime.learned.observing):
+                raise ClientError(503, f"routerd can't be asked for a model{_tagged(found)}") from None
             found.fall_back(None, "plugin error")
         return _kept(data, found, user_api_key_dict)
 

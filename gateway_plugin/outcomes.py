@@ -41,6 +41,8 @@ class Outcomes:
     async def close(self) -> None:
         """Delivers what waits, once, and stops."""
         self.stop()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)  # what it was delivering waits again
         while self._queue and await self._delivered(self._next()):
             pass
 
@@ -50,7 +52,12 @@ class Outcomes:
             await self._filled.wait()
             await asyncio.sleep(pause)
             batch = self._next()
-            if await self._delivered(batch):
+            try:
+                done = await self._delivered(batch)
+            except asyncio.CancelledError:
+                self._queue.extendleft(reversed(batch))  # what comes twice counts once
+                raise
+            if done:
                 pause = _GATHER_S
             else:
                 self._queue.extendleft(reversed(batch))

@@ -90,9 +90,10 @@ def address(scope: Scope) -> str:
     if ":" not in host:
         return str(host)
     try:
-        return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+        known = ipaddress.IPv6Address(host.partition("%")[0])
     except ValueError:
         return str(host)
+    return str(known.ipv4_mapped or ipaddress.ip_network((known, 64), strict=False))
 
 
 _ANYBODY = Caller("", frozenset(SCOPES))

@@ -107,7 +107,7 @@ def _retrain(config: Config, nights: Cron, store: Store, command: Sequence[str])
 async def _purge(config: Config, cron: Cron, store: Store) -> None:
     """Makes the purge that is due, if no replica has."""
     terms = retention.Terms(config.retention.days, config.retention.prompt_days)
-    await retention.keep(store, cron, terms, hosting.open_shelf(config))
+    await retention.keep(store, cron, terms, hosting.open_shelf(config), hosting.named(config))
 
 
 def _erase(config: Config, store: Store, command: Sequence[str]) -> Chore:

@@ -64,6 +64,7 @@ class Impatient(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _wait(self) -> None:
+        self._arrived()
         self._head = 0
         self._due = self.loop.call_later(HEAD_SECONDS, self._cut_off)
 

@@ -236,13 +236,20 @@ def plan(config: Config, encoder: Encoder | Static) -> Plan:
 
 def configured(config: Config) -> dict[str, Version]:
     """The artifacts that the configuration names, of routers whose are ours."""
-    named = {name: settings.artifact for name, settings in config.routers.items()}
-    where = {name: catalogue.directory(name, artifact, config.encoder.name) for name, artifact in named.items()}
+    chosen = {name: settings.artifact for name, settings in config.routers.items()}
+    where = {name: catalogue.directory(name, artifact, config.encoder.name) for name, artifact in chosen.items()}
     return {
         name: Version(directory, artifacts.read_manifest(directory))
         for name, directory in where.items()
         if (directory / artifacts.MANIFEST).exists()
     }
+
+
+def named(config: Config) -> frozenset[Path]:
+    """The versions' directories that the configuration names."""
+    canary = Path(config.canary.artifact) if config.canary and config.canary.artifact else None
+    directories = [one.directory for one in configured(config).values()] + ([canary] if canary else [])
+    return frozenset(one.expanduser().resolve() for one in directories)
 
 
 def erasing(config: Config, store: Store) -> erasure.Terms:
@@ -254,11 +261,7 @@ def erasing(config: Config, store: Store) -> erasure.Terms:
         how = replace(how, weights=await agreement.weighed(store, how.weights))
         return erasure.Learning(how, await subjects(config, encoder, store))
 
-    begin = configured(config)
-    canary = Path(config.canary.artifact) if config.canary and config.canary.artifact else None
-    named = [one.directory for one in begin.values()] + ([canary] if canary else [])
-    directories = frozenset(one.expanduser().resolve() for one in named)
-    return erasure.Terms(config.models[0], open_shelf(config), begin, directories, learning)
+    return erasure.Terms(config.models[0], open_shelf(config), configured(config), named(config), learning)
 
 
 async def subjects(config: Config, encoder: Encoder | Static, store: Store) -> list[Subject]:

@@ -18,6 +18,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 DERIVED = "auto:"  # how a session id begins that the gateway made of the conversation's beginning
 
+_TOKENS_A_CHARACTER = 0.5  # of a text that is not there
 _NEEDS = {"images", "audio", "tools", "json", "chars", "tokens", "max_tokens"}  # what is no tag
 
 
@@ -73,7 +74,8 @@ class Asked(NamedTuple):
         if counted := self._number("tokens"):
             return Size(counted, most_out=most_out)
         chars = self._number("chars") or len(self.text)
-        return Size(chars * tokens.estimate(self.text) / max(len(self.text), 1), most_out=most_out)
+        of_each = tokens.estimate(self.text) / len(self.text) if self.text else _TOKENS_A_CHARACTER
+        return Size(chars * of_each, most_out=most_out)
 
     def _number(self, need: str) -> int | None:
         value = self.needs.get(need)

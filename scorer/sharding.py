@@ -127,7 +127,7 @@ def cluster(address: str = LOCAL, cores: int | None = None) -> Iterator[Map]:
     quiet = {"include_dashboard": False} if address == LOCAL else {}
     try:
         _reach(address)
-        ray.init(None if address == LOCAL else address, num_cpus=cores, log_to_driver=False, logging_level=40, **quiet)
+        ray.init(address, num_cpus=cores, log_to_driver=False, logging_level=40, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"--ray {address}: {str(error).splitlines()[0]}") from None
     try:

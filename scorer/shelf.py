@@ -62,8 +62,9 @@ class Shelf:
             raise ArtifactError(f"{place}: not deleted: {error.strerror or error}") from None
         shutil.rmtree(renamed, ignore_errors=True)
 
-    def tidy(self, router: str) -> None:
-        """Deletes what killed processes have left half deleted or half written. Raises ArtifactError."""
+    def tidy(self, router: str, alone: bool = False) -> None:
+        """Deletes what killed processes have left half deleted or half written; alone: nobody is writing any version
+        now. Raises ArtifactError."""
         for left in (self.folder / router).glob(f"{_PRUNED}*"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -104,6 +105,7 @@ class ObjectStore(Shelf):
             except Exception:
                 with contextlib.suppress(Exception):  # what it fails at, too, is no version
                     self._files.rm(target, recursive=True)
+                shutil.rmtree(place, ignore_errors=True)  # a copy of nothing
                 raise
 
     def find(self, router: str, version: str) -> Path | None:
@@ -113,14 +115,13 @@ class ObjectStore(Shelf):
                 artifacts.verify(copy)
                 return copy
             except ArtifactError:  # a disk's fault, for nothing else changes copies
-                shutil.rmtree(copy, ignore_errors=True)
+                super().drop(router, version)
         return self._copied(router, version)
 
     def manifests(self, router: str) -> dict[str, Manifest]:
         found = {}
         for name in self._listed(router):
-            with contextlib.suppress(ArtifactError):
-                manifest = self._read.get((router, name)) or self._manifest(router, name)[0]
+            if manifest := self._read.get((router, name)) or self._told(router, name):
                 self._read[router, name] = found[name] = manifest
         return found
 
@@ -133,15 +134,15 @@ class ObjectStore(Shelf):
         if self.place(router, version).exists():
             super().drop(router, version)
 
-    def tidy(self, router: str) -> None:
-        super().tidy(router)
+    def tidy(self, router: str, alone: bool = False) -> None:
         whole = self.manifests(router)
         for name in self._listed(router):
-            if name not in whole and name < max(whole, default=""):  # nobody is still uploading it
+            if name not in whole and (alone or name < max(whole, default="")):  # nobody is still uploading it
                 self.drop(router, name)
         self.forget(router)
 
     def forget(self, router: str) -> None:
+        super().tidy(router)
         kept = self._listed(router)
         for name in super()._listed(router):
             age = time.time() - self.place(router, name).stat().st_mtime
@@ -158,12 +159,23 @@ class ObjectStore(Shelf):
         for name, digest in manifest.files.items():
             where = f"{self._shown}/{router}/{version}/{name}"
             files[name] = artifacts.checked(where, self._blob(router, version, name), digest)
+        if super().find(router, version) is None:
+            shutil.rmtree(place, ignore_errors=True)  # what a killed process has left of a copy
         try:
             artifacts.install(place, {**files, MANIFEST: text})
         except ArtifactError:
             if super().find(router, version) is None:  # else another process was quicker
                 raise
         return place
+
+    def _told(self, router: str, name: str) -> Manifest | None:
+        """None: no manifest lies there, or none to be trusted. Raises ArtifactError where the store does not answer."""
+        text = b""
+        with self._failures(router, name), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            text = self._files.cat_file(self._path(router, name, MANIFEST))
+        with contextlib.suppress(ArtifactError):
+            return artifacts.parsed(f"{self._shown}/{router}/{name}/{MANIFEST}", text)
+        return None
 
     def _manifest(self, router: str, version: str) -> tuple[Manifest, bytes]:
         text = self._blob(router, version, MANIFEST)

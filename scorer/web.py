@@ -117,8 +117,8 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 def names_this_machine(host: str) -> bool:
     """Whether the Host header is a loopback name: a stranger's name that resolves to one is not (DNS rebinding)."""
-    name = urlsplit(f"//{host}").hostname or ""
     try:
+        name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

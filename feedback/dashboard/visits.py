@@ -13,7 +13,6 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
@@ -79,4 +78,4 @@ def of_this_site(request: Request) -> bool:
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site not in (None, "same-origin", "none"):
         return False
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    return origin is None or origin.partition("://")[2] == request.headers.get("host")

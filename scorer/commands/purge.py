@@ -42,7 +42,7 @@ def purge(path: Path, before: datetime | None, dry_run: bool, vacuum: bool) -> N
         removed = (
             await retention.purge(store, cuts, dry_run=True)
             if dry_run
-            else await retention.run(store, cuts, hosting.open_shelf(config), time.time())
+            else await retention.run(store, cuts, hosting.open_shelf(config), time.time(), hosting.named(config))
         )
         if vacuum and not dry_run:
             await store.vacuum()

@@ -89,7 +89,13 @@ class Remainder:
         dimension, rows = tensors["rows"].shape[1], len(tensors["rows"])
         whole = total.shape[1:] == (2,) and len(total) <= pairs and moment.shape == (*total.shape, dimension)
         finite = all(np.isfinite(each).all() for each in (total, moment))
-        if not whole or not finite or chance.shape > (rows,) or not ((chance > 0) & (chance <= 1)).all():
+        if (
+            not whole
+            or not finite
+            or chance.ndim != 1
+            or len(chance) > rows
+            or not ((chance > 0) & (chance <= 1)).all()
+        ):
             raise ArtifactError(f"{directory / TENSORS}: tensors 'lacking' and 'chance' do not describe a coreset")
         return cls(total, moment, chance)
 

@@ -48,7 +48,7 @@ class Sharp(msgspec.Struct, frozen=True, tag_field="variant", tag="sharp"):
             return weights
         near, worth = similarity[rows], evidence[rows]
         least = max(float(worth.min()), self.nearest / len(rows))
-        enough = min(int(self.nearest / least), len(rows) - 1)  # so many rows are worth it, and one more
+        enough = min(int(self.nearest / least) + 1, len(rows) - 1)  # so many rows are worth it, and one more
         order = np.argpartition(-near, enough)[: enough + 1]
         order = order[np.argsort(-near[order])]
         reached = np.flatnonzero(np.cumsum(worth[order]) >= self.nearest)

@@ -33,9 +33,7 @@ async def asked(store: Store, user: str | None, **changes: Any) -> str:
     """A request of the user's, served; its id."""
     decision = a_decision(**{"decision_id": ids.mint(), "user": user, "unit": f"{user}'s", **changes})
     await store.add_decisions([decision])
-    await store.record_outcomes(
-        [Outcome(decision_id=decision.decision_id, status="success", served="cheap", user=user)]
-    )
+    await store.record_outcomes([Outcome(decision_id=decision.decision_id, status="success", served="cheap")])
     return decision.decision_id
 
 
@@ -168,6 +166,16 @@ async def test_an_erasure_is_followed_step_by_step_and_then_nameless(store: Stor
     assert await store.due_erasures() == []
 
 
+async def test_who_asks_again_while_it_waits_has_all_erased_that_was_made_since(store: Store, store_url: str) -> None:
+    one = await store.ask_erasure("ann")
+    execute(store_url, "UPDATE erasures SET asked_at = asked_at - 600")
+    since = await asked(store, "ann")
+    again = await store.ask_erasure("ann")
+    assert (again.erasure_id, again.asked_at >= one.asked_at) == (one.erasure_id, True)
+    (due,) = await store.due_erasures()
+    assert (await store.of_user("ann", due.asked_at)).decision_ids == [since]
+
+
 async def test_who_asks_again_afterwards_is_given_a_new_one(store: Store) -> None:
     one = await store.ask_erasure("ann")
     await store.erasure_removed(one.erasure_id, Counter(), last=True)
@@ -258,6 +266,20 @@ async def test_a_version_that_the_configuration_names_is_not_pulled_away(store: 
     assert await store.find_decision(hers) is not None
     (run,) = await store.runs("retrain")
     assert run.status == "failed"
+
+
+async def test_one_that_cannot_be_carried_out_holds_up_no_other(store: Store, tmp_path: Path) -> None:
+    begun = terms(tmp_path, (tmp_path / "artifacts" / "mf" / "v1",))
+    hers, _ = await lived(store)
+    quiet = await asked(store, "cyd")
+    await store.ask_erasure("ann")
+    await store.ask_erasure("cyd")
+    night = await erasure.run(store, begun, "test")
+    assert night is not None
+    assert "mf/v1: may have learned from what is to be erased" in night.verdict
+    assert await store.find_decision(hers) is not None
+    assert await store.find_decision(quiet) is None
+    assert [one.user for one in await store.due_erasures()] == ["ann"]
 
 
 async def test_versions_from_before_the_user_said_anything_stay(

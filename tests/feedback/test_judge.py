@@ -29,6 +29,7 @@ from tests.feedback.judging import (
     make_due,
     outcomes,
     settings,
+    take,
 )
 
 
@@ -42,7 +43,7 @@ async def test_self_consistency_and_ties_match_a_known_position_bias(
     migrate(url)
     store = Store(url)
     judge = a_judge(store, serve(endpoint.app))
-    await judge.take(outcomes(endpoint, count))
+    await take(judge, store, outcomes(endpoint, count))
     await judge.work()
     found = await store.judging()
     assert (found.judged, found.waiting) == (count, 0)
@@ -69,7 +70,7 @@ async def test_a_verdict_becomes_a_comparison_that_is_learned_from(
     vectors = {"embedding": b"\0" * 16, "features": b"\0" * 4 * len(NAMES), "encoder_id": "e"}
     made = [a_decision(decision_id=one.decision_id, text_hash=f"{n}", **vectors) for n, one in enumerate(sampled)]
     await store.add_decisions(made)
-    await judge.take(sampled)
+    await take(judge, store, sampled)
     await judge.work()
     compared = await comparisons(store)
     truth = {}
@@ -88,8 +89,8 @@ async def test_a_verdict_becomes_a_comparison_that_is_learned_from(
     assert battles.outcome.sum() == list(truth.values()).count("model_a")
 
 
-async def test_texts_go_once_they_are_judged(store_url: str, judge: Judge, endpoint: Endpoint) -> None:
-    await judge.take(outcomes(endpoint, 2))
+async def test_texts_go_once_they_are_judged(store_url: str, store: Store, judge: Judge, endpoint: Endpoint) -> None:
+    await take(judge, store, outcomes(endpoint, 2))
     texts = "SELECT count(messages), count(answer_a), count(answer_b) FROM judgements"
     assert rows(store_url, texts) == [(2, 2, 0)]
     await judge.work()
@@ -99,7 +100,7 @@ async def test_texts_go_once_they_are_judged(store_url: str, judge: Judge, endpo
 
 
 async def test_the_second_model_sees_the_conversation_and_the_judge_both_answers(
-    judge: Judge, endpoint: Endpoint
+    store: Store, judge: Judge, endpoint: Endpoint
 ) -> None:
     messages = [
         Message("system", "Be brief."),
@@ -108,7 +109,7 @@ async def test_the_second_model_sees_the_conversation_and_the_judge_both_answers
         Message("user", "1+1"),
     ]
     sample = Sample(messages, "0.5 two")
-    await judge.take([SampledOutcome(decision_id=ids.mint(), status="success", served=CHEAP, sample=sample)])
+    await take(judge, store, [SampledOutcome(decision_id=ids.mint(), status="success", served=CHEAP, sample=sample)])
     await judge.work()
     answered, *judged = endpoint.bodies
     assert answered["messages"] == [msgspec.to_builtins(message) for message in messages]
@@ -124,7 +125,7 @@ async def test_the_daily_cap_holds_and_the_rest_waits_for_midnight(
 ) -> None:
     cap = 0.06
     judge = a_judge(store, serve(endpoint.app), daily_dollars=cap)
-    await judge.take(outcomes(endpoint, 30))
+    await take(judge, store, outcomes(endpoint, 30))
     await judge.work()
     first = await store.judging()
     assert 0 < first.judged < 30
@@ -147,9 +148,9 @@ async def test_the_daily_cap_holds_and_the_rest_waits_for_midnight(
 
 
 async def test_a_call_is_booked_at_its_most_and_then_at_its_usage(
-    store_url: str, judge: Judge, endpoint: Endpoint
+    store_url: str, store: Store, judge: Judge, endpoint: Endpoint
 ) -> None:
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     await judge.work()
     paid = dict(rows(store_url, "SELECT DISTINCT model, cost FROM judge_calls"))
     expected = {model: (100 * PRICES[model][0] + 50 * PRICES[model][1]) / 1e6 for model in (STRONG, JUDGE)}
@@ -164,7 +165,7 @@ async def test_what_a_call_without_usage_counts(
     store: Store, store_url: str, judge: Judge, endpoint: Endpoint, usage: Any, status: int, counted: str
 ) -> None:
     endpoint.usage, endpoint.failures = usage, 1 if status != 200 else 0
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     await judge.work()
     estimates = rows(store_url, "SELECT sum(estimate) FROM judge_calls")[0][0]
     assert (await store.judging()).spent == (pytest.approx(estimates) if counted == "estimate" else 0)
@@ -173,7 +174,7 @@ async def test_what_a_call_without_usage_counts(
 async def test_failures_are_retried_later_and_what_was_paid_for_is_kept(
     store: Store, store_url: str, judge: Judge, endpoint: Endpoint
 ) -> None:
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     endpoint.verdict = "no idea"
     await judge.work()
     assert endpoint.asked == {STRONG: 1, JUDGE: 1}
@@ -197,7 +198,7 @@ async def test_attempts_are_bounded_and_what_is_refused_for_good_is_not_tried_ag
     store: Store, store_url: str, judge: Judge, endpoint: Endpoint, status: int, tries: int
 ) -> None:
     endpoint.failures, endpoint.status = 10**6, status
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     for _ in range(judgements.ATTEMPTS + 2):
         await judge.work()
         make_due(store_url)
@@ -214,7 +215,7 @@ async def test_an_endpoint_that_is_away_or_too_slow_costs_no_more_than_its_timeo
     slow = a_judge(store, serve(endpoint.app), timeout_seconds=0.2)
     away = Judge(store, settings("http://127.0.0.1:9", timeout_seconds=1.0), (STRONG, CHEAP), "embedding")
     for judge in (slow, away):
-        await judge.take(outcomes(endpoint, 1))
+        await take(judge, store, outcomes(endpoint, 1))
         began = time.monotonic()
         await judge.work()
         assert time.monotonic() - began < 3
@@ -224,19 +225,19 @@ async def test_an_endpoint_that_is_away_or_too_slow_costs_no_more_than_its_timeo
 
 
 async def test_an_answer_of_another_model_than_asked_is_no_answer(
-    store_url: str, judge: Judge, endpoint: Endpoint
+    store_url: str, store: Store, judge: Judge, endpoint: Endpoint
 ) -> None:
     endpoint.headers = {"x-litellm-attempted-fallbacks": "1"}
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     await judge.work()
     assert rows(store_url, "SELECT status, answer_b, attempts FROM judgements") == [("waiting", None, 1)]
 
 
 async def test_a_second_answer_that_is_cut_short_is_not_judged(
-    store_url: str, judge: Judge, endpoint: Endpoint
+    store_url: str, store: Store, judge: Judge, endpoint: Endpoint
 ) -> None:
     endpoint.end = "length"
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     await judge.work()
     assert rows(store_url, "SELECT status FROM judgements") == [("the second answer was cut short",)]
     assert endpoint.asked[JUDGE] == 0

@@ -18,7 +18,18 @@ from gateway_plugin import ids
 from scorer import sampler
 from tests.conftest import Serve
 from tests.feedback.examples import a_decision, execute, rows
-from tests.feedback.judging import CHEAP, JUDGE, STRONG, Endpoint, a_judge, comparisons, make_due, outcomes, settings
+from tests.feedback.judging import (
+    CHEAP,
+    JUDGE,
+    STRONG,
+    Endpoint,
+    a_judge,
+    comparisons,
+    make_due,
+    outcomes,
+    settings,
+    take,
+)
 
 
 async def test_two_workers_on_one_database_judge_each_answer_once(
@@ -26,7 +37,7 @@ async def test_two_workers_on_one_database_judge_each_answer_once(
 ) -> None:
     url, count, together = serve(endpoint.app), 25, threading.Barrier(2)
     first = a_judge(store, url)
-    await first.take(outcomes(endpoint, count))
+    await take(first, store, outcomes(endpoint, count))
     await first.close()
 
     def work() -> None:
@@ -57,7 +68,7 @@ async def test_two_workers_on_one_database_judge_each_answer_once(
 async def test_a_claim_expires_and_its_late_holder_changes_nothing(
     store: Store, store_url: str, judge: Judge, endpoint: Endpoint
 ) -> None:
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     dead = await store.claim_judgement(60)
     assert dead is not None
     assert await store.claim_judgement(60) is None
@@ -79,7 +90,7 @@ async def test_a_claim_expires_and_its_late_holder_changes_nothing(
 
 
 async def test_what_crashes_its_judge_each_time_is_given_up(store: Store, store_url: str, judge: Judge) -> None:
-    await judge.take(outcomes(Endpoint(), 1))
+    await take(judge, store, outcomes(Endpoint(), 1))
     for _ in range(judgements.ATTEMPTS):
         assert await store.claim_judgement(60)
         make_due(store_url)
@@ -89,9 +100,9 @@ async def test_what_crashes_its_judge_each_time_is_given_up(store: Store, store_
 
 
 async def test_texts_wait_three_days_at_most(store: Store, store_url: str, judge: Judge) -> None:
-    await judge.take(outcomes(Endpoint(), 2))
+    await take(judge, store, outcomes(Endpoint(), 2))
     execute(store_url, "UPDATE judgements SET created_at = created_at - 3 * 86400 - 1, due_at = due_at + 1e6")
-    await judge.take(outcomes(Endpoint(), 1))
+    await take(judge, store, outcomes(Endpoint(), 1))
     assert await store.tidy_judgements() == 2
     assert rows(store_url, "SELECT count(messages) FROM judgements") == [(1,)]
 
@@ -101,10 +112,10 @@ async def test_the_queue_is_bounded_and_an_outcome_reported_twice_is_queued_once
 ) -> None:
     monkeypatch.setattr(judgements, "MOST_WAITING", 5)
     sampled = outcomes(Endpoint(), 8)
-    await judge.take(sampled[:3])
-    await judge.take(sampled[:3])
+    await take(judge, store, sampled[:3])
+    await take(judge, store, sampled[:3])
     assert (await store.judging()).waiting == 3
-    await judge.take(sampled)
+    await take(judge, store, sampled)
     assert (await store.judging()).waiting <= 5
 
 
@@ -124,14 +135,24 @@ async def test_the_queue_is_bounded_and_an_outcome_reported_twice_is_queued_once
 )
 async def test_what_cannot_be_judged_fairly_is_not_queued(store: Store, judge: Judge, changes: dict[str, Any]) -> None:
     (outcome,) = outcomes(Endpoint(), 1)
-    await judge.take([msgspec.structs.replace(outcome, **changes)])
+    await take(judge, store, [msgspec.structs.replace(outcome, **changes)])
     assert (await store.judging()).waiting == 0
+
+
+async def test_texts_of_a_decision_that_is_gone_are_sent_to_nobody(store: Store, store_url: str) -> None:
+    endpoint = Endpoint()
+    await a_judge(store, "http://127.0.0.1:9").take(outcomes(endpoint, 1))
+    assert await store.claim_judgement(60) is None
+    assert await store.tidy_judgements() == 0
+    execute(store_url, "UPDATE judgements SET created_at = created_at - 601")
+    assert await store.tidy_judgements() == 1
+    assert rows(store_url, "SELECT messages, answer_a FROM judgements") == [(None, None)]
 
 
 async def test_an_answer_that_was_not_drawn_is_not_queued(store: Store) -> None:
     judge = Judge(store, settings("http://127.0.0.1:9", share=0.3), (STRONG, CHEAP), "embedding")
     sampled = outcomes(Endpoint(), 200)
-    await judge.take(sampled)
+    await take(judge, store, sampled)
     drawn = sum(judge.wants(a_decision(decision_id=one.decision_id, needs={})) for one in sampled)
     assert (await store.judging()).waiting == drawn
     assert 35 <= drawn <= 88  # 60, with five standard deviations

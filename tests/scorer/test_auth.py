@@ -166,7 +166,7 @@ def admitted(guard: Guard, client: tuple[str, int] = ("127.0.0.1", 1), **headers
 def test_without_tokens_programs_on_this_machine_are_answered_and_web_pages_are_not() -> None:
     guard = Guard(Tokens({}))
     assert [admitted(guard, host=host) for host in ("localhost:4141", "127.0.0.1", "[::1]:4141")] == [200] * 3
-    assert [admitted(guard, host=host) for host in ("rebound.example:4141", "", "127.0.0.1.example")] == [403] * 3
+    assert [admitted(guard, host=host) for host in ("rebound.example:4141", "", "[127.0.0.1")] == [403] * 3
     assert admitted(guard, host="localhost:4141", origin="https://evil.example") == 403
     assert admitted(guard, host="localhost:4141", origin="null") == 403
 

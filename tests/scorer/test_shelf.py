@@ -148,6 +148,48 @@ def test_an_object_that_is_missing_is_told(tmp_path: Path, url: str) -> None:
         replica(tmp_path, url, "b").find("mf", V1)
 
 
+def test_a_store_that_does_not_answer_loses_no_version(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(replica(tmp_path, url, "a"), V1, V2, V3)
+    files, _ = fsspec.core.url_to_fs(url)
+    read = type(files).cat_file
+
+    def cat_file(self: fsspec.AbstractFileSystem, path: str, *rest: object, **more: object) -> bytes:
+        if V1 in path:
+            raise TimeoutError("503, slow down")
+        blob: bytes = read(self, path, *rest, **more)
+        return blob
+
+    other = replica(tmp_path, url, "b")
+    monkeypatch.setattr(type(files), "cat_file", cat_file)
+    with pytest.raises(ArtifactError, match="503, slow down"):
+        other.tidy("mf")
+    monkeypatch.undo()
+    assert sorted(other.manifests("mf")) == [V1, V2, V3]
+
+
+def test_a_deletion_that_broke_off_is_finished_where_nobody_writes(tmp_path: Path, url: str) -> None:
+    ours = replica(tmp_path, url, "a")
+    published(ours, V1)
+    files, root = fsspec.core.url_to_fs(url)
+    files.rm_file(f"{root}/mf/{V1}/{MANIFEST}")
+    ours.tidy("mf")
+    assert files.exists(f"{root}/mf/{V1}/{TENSORS}")
+    ours.tidy("mf", alone=True)
+    assert not files.exists(f"{root}/mf/{V1}/{TENSORS}")
+
+
+def test_a_copy_that_is_half_deleted_is_made_anew(tmp_path: Path, url: str) -> None:
+    published(replica(tmp_path, url, "a"), V1)
+    theirs = replica(tmp_path, url, "b")
+    copy = theirs.find("mf", V1)
+    assert copy is not None
+    (copy / MANIFEST).unlink()
+    assert theirs.find("mf", V1) == copy
+    assert (copy / MANIFEST).exists()
+
+
 def test_a_copy_that_a_disk_has_spoilt_is_fetched_again(tmp_path: Path, url: str) -> None:
     published(replica(tmp_path, url, "a"), V1)
     theirs = replica(tmp_path, url, "b")
@@ -272,6 +314,7 @@ def test_a_night_whose_version_cannot_be_stored_leaves_the_champion(
     assert run.verdict is not None
     assert run.verdict.startswith(f"ArtifactError: {url}/mf/")
     assert in_store(config, lambda store: store.active("mf")) is None
+    assert not list((tmp_path / "copies" / "mf").iterdir())
     (trial,) = retrained(config, 2000.0) or []
     assert trial.published
     active = in_store(config, lambda store: store.active("mf"))

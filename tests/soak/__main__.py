@@ -95,7 +95,10 @@ def chosen_faults(chosen: argparse.Namespace, world: World, clock: Clock) -> lis
         Fault("half-open sockets", "sqlite", faults.half_open),
         Fault("malformed requests", "sqlite", faults.busy(requests, minutes)),
     ]
-    return [one for one in every if not chosen.only or any(part in one.name for part in chosen.only)]
+    found = [one for one in every if not chosen.only or any(part in one.name for part in chosen.only)]
+    if not found:
+        raise StackError(f"--only: no fault is named {' or '.join(chosen.only)}")
+    return found
 
 
 async def soak(world: World, chosen: argparse.Namespace) -> list[Row]:
