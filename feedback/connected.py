@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, select
 
-from feedback import statements
+from feedback import migrations, statements
 from feedback.database import Unavailable, failures, open_engine, shown, writing
 from feedback.schema import DecisionRow
 
@@ -50,6 +50,10 @@ class Connected:
     async def ping(self) -> None:
         """Raises Unavailable unless the database answers and has our tables."""
         await self._read(lambda connection: connection.execute(select(DecisionRow.decision_id).limit(1)).first())
+
+    async def ahead(self) -> str | None:
+        """What there is to say where a newer routerd has upgraded the database; None: it has not."""
+        return await self._read(migrations.ahead)
 
     async def close(self) -> None:
         """Waits for what is running and disconnects."""

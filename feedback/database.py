@@ -93,6 +93,7 @@ def _postgresql_arguments(url: URL) -> dict[str, object]:
 
 def _sync_every_commit(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")  # what is deleted, or moved, leaves zeros
 
 
 def _begin(connection: Connection) -> None:

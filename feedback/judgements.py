@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Update, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, delete, exists, func, or_, select, update
 
 from feedback import comparisons, statements
 from feedback.records import Comparison, Judgement
-from feedback.schema import JudgeCallRow, JudgementRow
+from feedback.schema import DecisionRow, JudgeCallRow, JudgementRow
 from feedback.verdicts import settled, share
 from gateway_plugin import ids
 
@@ -25,6 +25,7 @@ ATTEMPTS = 5
 _DAY = 86_400.0
 _LONGEST_SECONDS = 3 * _DAY  # that texts wait, at most
 _LEDGER_SECONDS = 90 * _DAY
+_DECIDED_SECONDS = 600.0  # by which a decision is written
 _STEPS = ("answer_b", "forward", "backward")
 
 
@@ -75,9 +76,8 @@ def claim(expiry_seconds: float, connection: Connection) -> Judgement | None:
     """The one that has been due longest, for the caller alone until the claim expires; None: nothing is due."""
     statements.take_turns("claim of judgements", connection)
     now = statements.now(connection)
-    due = select(JudgementRow.decision_id).where(
-        JudgementRow.finished_at.is_(None), JudgementRow.due_at <= now, JudgementRow.attempts < ATTEMPTS
-    )
+    waiting = JudgementRow.finished_at.is_(None), JudgementRow.due_at <= now, JudgementRow.attempts < ATTEMPTS
+    due = select(JudgementRow.decision_id).where(*waiting, _decided())  # else it was erased, or is not written yet
     first = due.order_by(JudgementRow.due_at).limit(1).scalar_subquery()
     taken = update(JudgementRow).where(JudgementRow.decision_id == first)
     values = {"claim": ids.mint(), "due_at": now + expiry_seconds, "attempts": JudgementRow.attempts + 1}
@@ -131,7 +131,8 @@ def tidy(connection: Connection) -> int:
     connection.execute(delete(JudgeCallRow).where(JudgeCallRow.started_at < now - _LEDGER_SECONDS))
     too_old = JudgementRow.created_at < now - _LONGEST_SECONDS
     too_often = and_(JudgementRow.attempts >= ATTEMPTS, JudgementRow.due_at <= now)
-    spent = _waiting().where(or_(too_old, too_often))
+    alone = and_(JudgementRow.created_at < now - _DECIDED_SECONDS, ~_decided())
+    spent = _waiting().where(or_(too_old, too_often, alone))
     return connection.execute(spent.values(_end("tried too long", connection))).rowcount
 
 
@@ -172,6 +173,11 @@ def counts(after: float, connection: Connection) -> Counts:
         )
     ).one()
     return Counts(*found, spent=_spent(statements.now(connection), connection))
+
+
+def _decided() -> ColumnElement[bool]:
+    """Its decision is there: without one there is nothing to learn from a verdict, and its user may be erased."""
+    return exists().where(DecisionRow.decision_id == JudgementRow.decision_id)
 
 
 def _mine(one: Judgement, values: dict[str, Any], connection: Connection) -> bool:

@@ -26,6 +26,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     served: str | None = None  # the model that answered
     tokens_in: Count | None = None
     tokens_out: Count | None = None
+    cached_tokens: Count | None = None  # of the prompt, that the provider had in its cache
     cost: Cost | None = None  # US dollars
     latency_ms: float | None = None
     ttft_ms: float | None = None  # time to first token
@@ -169,6 +170,7 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
     holdback_until: float | None = None  # Unix seconds; None: there is no holdback
     holdback_since: int | None = None  # the number of the activation that began it; the version before that one serves
     undoes: int | None = None  # the number of the activation that it is the automatic rollback of
+    erased_at: float | None = None  # Unix seconds; None: the version is there
 
     def holds_back(self, now: float) -> bool:
         """Whether an earlier version serves its share at this time (Unix seconds)."""
@@ -219,6 +221,27 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     status: str  # running, abandoned, or what its holder called its end
     verdict: str | None  # why, in one line
     record: dict[str, Any] | None  # what it saw and did
+
+
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """What has to be forgotten: a user, or versions alone. Times are Unix seconds; None: not yet."""
+
+    erasure_id: str
+    user: str | None  # None: forgotten, too, or none
+    asked_at: float
+    versions: dict[str, list[str]] | None = None  # that may know the user, by router; None: not looked for yet
+    removed: dict[str, int] | None = None  # rows, by table
+    removed_at: float | None = None
+    rebuilt_at: float | None = None  # when no such version was left
+    finished_at: float | None = None  # when the user's id was forgotten
+
+    @property
+    def status(self) -> Literal["asked", "removed", "rebuilt", "finished"]:
+        if self.removed_at is None:
+            return "asked"
+        if self.rebuilt_at is None:
+            return "removed"
+        return "rebuilt" if self.finished_at is None else "finished"
 
 
 class LoggedPrompt(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from feedback import calibrations, golden, rates, refusals, trials, versions
+from feedback import calibrations, golden, rates, refusals, trials
+from feedback.activations import Overtaken
 from feedback.battles import Evidence, Weights
 from feedback.database import Unavailable
 from feedback.gate import Rules
@@ -34,6 +35,7 @@ from scorer.calibration import Calibration, calibrate
 from scorer.routers.base import Prompts, Router, known_as
 from scorer.routers.factorization import Factorization
 from scorer.routers.similarity import Similarity
+from scorer.shelf import Shelf
 
 Learner = Factorization | Similarity
 
@@ -48,12 +50,12 @@ EXPIRY_SECONDS = 600.0  # after which a run that has fallen silent may be taken 
 
 @dataclass(frozen=True)
 class Plan:
-    """What does not depend on the router: the ladder with its stand-ins, how ratings count, and where versions go."""
+    """What does not depend on the router: the ladder with its stand-ins, and how ratings count."""
 
     models: tuple[str, ...]  # strongest first
     like: Mapping[str, str]  # stand-ins for models that priors do not know
     encoder_id: str
-    data_dir: Path
+    shelf: Shelf  # where versions go
     weights: Weights
     sample: tuple[str, Prompts]  # to calibrate on while there is little traffic
     mf: Factorization  # its prior; refitted, it also says what answers that nobody saw would have been rated
@@ -78,6 +80,7 @@ class Subject:
 
     prior: Learner
     champion: Router
+    activation: int | None = None  # the champion's number; a challenger replaces no other. None: whatever serves then
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ async def retrain(
     """
     began = time.time()
     earlier = [run for run in await store.runs(JOB, _MOST_RUNS) if held is None or run.run_id != held.run_id]
-    material = await _gather(store, plan, began)
+    material = await gathered(store, plan, began)
     training, newest = material.training, material.newest
     say(
         f"{len(training)} ratings and comparisons to learn from, {len(material.golden)} golden ones "
@@ -150,22 +153,28 @@ async def run(
     claimed = await store.claim_run(JOB, scheduled_for, holder, EXPIRY_SECONDS)
     if claimed is None:
         return None
-    work = asyncio.create_task(retrain(store, plan, subjects, held=claimed, say=say))
-    heart = asyncio.create_task(_beat(store, claimed.run_id))
+    night = await made(store, claimed, retrain(store, plan, subjects, held=claimed, say=say))
+    return night.trials
+
+
+async def made(store: Store, held: Run, work: Coroutine[Any, Any, Night]) -> Night:
+    """What the work of a run comes to, with a heartbeat meanwhile, on record. Raises Lost, and what the work raises,
+    after recording it."""
+    working, heart = asyncio.create_task(work), asyncio.create_task(_beat(store, held.run_id))
     try:
-        await asyncio.wait({work, heart}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise Lost(f"the run for {scheduled_for:.0f} was taken over")
-        night = work.result()
+        await asyncio.wait({working, heart}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Lost(f"the run for {held.scheduled_for:.0f} was taken over")
+        night = working.result()
     except Exception as error:
-        await store.finish_run(claimed.run_id, "failed", f"{type(error).__name__}: {error}")
+        await store.finish_run(held.run_id, "failed", f"{type(error).__name__}: {error}")
         raise
     finally:
-        for task in (work, heart):
+        for task in (working, heart):
             task.cancel()
-        await asyncio.gather(work, heart, return_exceptions=True)
-    await store.finish_run(claimed.run_id, night.status, night.verdict, night.record)
-    return night.trials
+        await asyncio.gather(working, heart, return_exceptions=True)
+    await store.finish_run(held.run_id, night.status, night.verdict, night.record)
+    return night
 
 
 async def _beat(store: Store, run_id: str) -> None:
@@ -183,7 +192,8 @@ def _ended(status: str, why: str, record: dict[str, Any], began: float, say: Cal
     return Night(status, why, [], {**record, "seconds": round(time.time() - began, 3)})
 
 
-async def _gather(store: Store, plan: Plan, now: float) -> Material:
+async def gathered(store: Store, plan: Plan, now: float) -> Material:
+    """All that was said up to `now` (Unix seconds), of models that have something to begin at."""
     material = await golden.gather(store, plan.encoder_id, plan.weights, plan.parts, now)
     return replace(material, training=_of_known(plan, material.training))
 
@@ -231,10 +241,15 @@ async def _try(
         trial = await asyncio.to_thread(trials.priced, trial, case, material.records, fitted, plan.share)
     if publish and not trial.objection:
         assert trial.calibration is not None
-        directory = versions.folder(plan.data_dir, challenger.name) / challenger.version
+        directory = plan.shelf.place(challenger.name, challenger.version)
         await asyncio.to_thread(challenger.save, directory, {"gate": trial.ruling_record})
-        await activate(store, plan, challenger, directory, trial.calibration, JOB, held, plan.holdback)
-        trial = replace(trial, published=True)
+        await asyncio.to_thread(plan.shelf.publish, challenger.name, challenger.version)
+        over = subject.activation
+        try:
+            await activate(store, plan, challenger, directory, trial.calibration, JOB, held, plan.holdback, over)
+            trial = replace(trial, published=True)
+        except Overtaken as error:
+            trial = replace(trial, objection=str(error))
     return replace(trial, seconds=time.time() - began)
 
 
@@ -256,9 +271,11 @@ async def activate(
     by: str,
     held: Run | None = None,
     holdback: Holdback | None = None,
+    over: int | None = None,
 ) -> None:
     """The version in an absolute directory, and what its scores mean, in one transaction. held: the run that publishes
-    it; raises Lost if another process has taken that over. holdback: what the version before keeps."""
+    it; raises Lost if another process has taken that over. holdback: what the version before keeps. over: the
+    activation that it was compared with; raises Overtaken if that serves no longer."""
     fitted = calibrations.stored(router, known_as(router, plan.models, plan.like), calibration)
     run_id = held.run_id if held else None
-    await store.activate(router.name, router.version, str(directory), [fitted], by, run_id, holdback)
+    await store.activate(router.name, router.version, str(directory), [fitted], by, run_id, holdback, over)

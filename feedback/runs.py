@@ -57,16 +57,22 @@ def claim(job: str, scheduled_for: float, holder: str, expiry_seconds: float, co
 def wanted(job: str, scheduled_for: float, expiry_seconds: float, connection: Connection) -> bool:
     """Whether the run is still to be made, and can be now: it has not ended, nor been abandoned too often, the job does
     not run, and something was logged before that time, which a new installation has not."""
-    now = statements.now(connection)
     rows = RunRow.__table__.c
-    living = select(rows.run_id).where(rows.job == job, rows.finished_at.is_(None), ~_silent(expiry_seconds, now))
-    if connection.execute(living).first():
+    if lives(job, expiry_seconds, connection):
         return False
     row = select(rows.status, rows.attempt).where(rows.job == job, rows.scheduled_for == scheduled_for)
     if made := connection.execute(row).first():
         return made.status in (RUNNING, ABANDONED) and made.attempt < _ATTEMPTS
     logged = select(DecisionRow.decision_id).where(DecisionRow.created_at < scheduled_for).limit(1)
     return connection.execute(logged).first() is not None
+
+
+def lives(job: str, expiry_seconds: float, connection: Connection) -> bool:
+    """Whether the job runs."""
+    rows = RunRow.__table__.c
+    loud = ~_silent(expiry_seconds, statements.now(connection))
+    living = select(rows.run_id).where(rows.job == job, rows.finished_at.is_(None), loud)
+    return connection.execute(living).first() is not None
 
 
 def beat(run_id: str, connection: Connection) -> bool:

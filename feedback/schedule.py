@@ -91,13 +91,18 @@ async def keep(
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def run_process(command: Sequence[str], scheduled_for: datetime) -> int:
-    """Runs `command --scheduled-for <time>` at low priority and waits for it; its exit code. Ends with its caller."""
+async def run_process(command: Sequence[str], most_seconds: float, scheduled_for: datetime) -> int:
+    """Runs `command --scheduled-for <time>` at low priority and waits for it; its exit code. Ends with its caller, and
+    is killed after `most_seconds`: one that hangs may have a heart that goes on beating."""
     arguments = [*command, "--scheduled-for", scheduled_for.isoformat()]
     lower = partial(os.nice, _NICENESS) if sys.platform != "win32" else None
     process = await asyncio.create_subprocess_exec(*arguments, preexec_fn=lower)
     try:
-        code = await process.wait()
+        code = await asyncio.wait_for(process.wait(), most_seconds)
+    except TimeoutError:
+        _log.error("%s was killed after %g hours", " ".join(arguments), most_seconds / 3600)
+        process.kill()
+        return await process.wait()
     except asyncio.CancelledError:
         process.terminate()
         await process.wait()

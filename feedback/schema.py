@@ -116,6 +116,7 @@ class OutcomeRow(Base):
     reason: Mapped[str | None]
     reported_at: Mapped[float]
     finish_reason: Mapped[str | None]  # OpenAI's words: stop, length, tool_calls, content_filter
+    cached_tokens: Mapped[int | None]  # of the prompt, that the provider had in its cache
 
     __table_args__ = (
         Index(
@@ -153,6 +154,7 @@ class RatingRow(Base):
             sqlite_where=text("superseded_at IS NULL"),
             postgresql_where=text("superseded_at IS NULL"),
         ),
+        Index("ix_ratings_decision_id", "decision_id"),
     )
 
 
@@ -224,6 +226,7 @@ class ActivationRow(Base):
     holdback_until: Mapped[float | None]  # null: there is none
     holdback_since: Mapped[int | None]  # the number of the activation that began it: the version before serves
     undoes: Mapped[int | None]  # the number of the activation that was rolled back by itself
+    erased_at: Mapped[float | None]  # when the version was erased, for what it had learned from
 
 
 class RunRow(Base):
@@ -314,7 +317,8 @@ class PinRow(Base):
 
 
 class SpendRow(Base):
-    """What the decisions of a quarter of an hour came to, as in scorer.budget.Slot; settled an hour later."""
+    """What the decisions of a quarter of an hour came to, as in scorer.budget.Slot; settled an hour later. What was
+    spent on decisions that were erased since is set apart, so that summing up what is left forgets nothing."""
 
     __tablename__ = "spend"
 
@@ -323,3 +327,22 @@ class SpendRow(Base):
     strong: Mapped[int]
     dollars: Mapped[float]
     expected: Mapped[float]
+    gone_calls: Mapped[int] = mapped_column(server_default="0")
+    gone_strong: Mapped[int] = mapped_column(server_default="0")
+    gone_dollars: Mapped[float] = mapped_column(server_default="0")
+    gone_expected: Mapped[float] = mapped_column(server_default="0")
+
+
+class ErasureRow(Base):
+    """A user's data, or versions that hold prompts for too long, that are to be erased; and then that they were."""
+
+    __tablename__ = "erasures"
+
+    erasure_id: Mapped[str] = mapped_column(_Id, primary_key=True)  # UUIDv7
+    user: Mapped[str | None]  # null: forgotten, too, or it is about versions alone
+    asked_at: Mapped[float]
+    versions: Mapped[dict[str, Any] | None]  # by router; null: not looked for yet
+    removed: Mapped[dict[str, Any] | None]  # how many rows, by table
+    removed_at: Mapped[float | None]
+    rebuilt_at: Mapped[float | None]  # when no such version was left
+    finished_at: Mapped[float | None]  # when the user's id was forgotten

@@ -6,14 +6,17 @@ what all of them would find.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
-from sqlalchemy import BigInteger, Connection, case, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, select
 
 from feedback import statements
 from feedback.schema import DecisionRow, OutcomeRow, SpendRow
 from scorer.budget import DAY_SECONDS, HISTORY_DAYS, SLOT_SECONDS, Slot
 
 _SETTLING_SECONDS = 3600  # by which the outcome of a decision has come, or is taken to be as expected
+_SUMS = ("calls", "strong", "dollars", "expected")
 
 
 def refresh(strongest: str, now: float, connection: Connection) -> None:
@@ -22,7 +25,7 @@ def refresh(strongest: str, now: float, connection: Connection) -> None:
     newest = connection.execute(select(func.max(SpendRow.start))).scalar_one()
     first = current - HISTORY_DAYS * DAY_SECONDS if newest is None else min(newest, current) - _SETTLING_SECONDS
     insert = statements.insert(connection, SpendRow)
-    known = {name: insert.excluded[name] for name in ("calls", "strong", "dollars", "expected")}
+    known = {name: insert.excluded[name] for name in _SUMS}
     if found := _summed(strongest, _slot(first), current + SLOT_SECONDS, connection):
         rows = [msgspec.structs.asdict(slot) for slot in found]
         connection.execute(insert.on_conflict_do_update(index_elements=["start"], set_=known), rows)
@@ -30,10 +33,24 @@ def refresh(strongest: str, now: float, connection: Connection) -> None:
 
 def slots(now: float, connection: Connection) -> list[Slot]:
     """Of the last week and today, oldest first; those without calls left out."""
-    rows = SpendRow.__table__
+    row = SpendRow.__table__.c
     after = _slot(now) - HISTORY_DAYS * DAY_SECONDS
-    query = select(rows).where(rows.c.start > after, rows.c.calls > 0).order_by(rows.c.start)
-    return [Slot(**row) for row in connection.execute(query).mappings()]
+    sums = (row[name] + row[f"gone_{name}"] for name in _SUMS)
+    query = select(row.start, *sums).where(row.start > after, row.calls + row.gone_calls > 0).order_by(row.start)
+    return [Slot(*found) for found in connection.execute(query)]
+
+
+def set_apart(strongest: str, decision_ids: Sequence[str], now: float, connection: Connection) -> None:
+    """What these decisions came to counts still when they are deleted next. The slots are to be refreshed."""
+    insert = statements.insert(connection, SpendRow)
+    recent = _slot(now) - (HISTORY_DAYS + 1) * DAY_SECONDS, now + DAY_SECONDS
+    for slot in _summed(strongest, *recent, connection, DecisionRow.decision_id.in_(decision_ids)):
+        sums = {name: getattr(slot, name) for name in _SUMS}
+        gone = {f"gone_{name}": value for name, value in sums.items()}
+        row = {"start": slot.start, **dict.fromkeys(_SUMS, 0), **gone}
+        moved = {name: SpendRow.__table__.c[name] - value for name, value in sums.items()}
+        moved |= {name: SpendRow.__table__.c[name] + value for name, value in gone.items()}
+        connection.execute(insert.values(row).on_conflict_do_update(index_elements=["start"], set_=moved))
 
 
 def sample(
@@ -50,8 +67,11 @@ def sample(
     return [(win_rates, costs or dict.fromkeys(win_rates, 0.0)) for win_rates, costs in connection.execute(query)]
 
 
-def _summed(strongest: str, after: float, before: float, connection: Connection) -> list[Slot]:
-    """Of decisions made between two times, oldest first. For a failure what was reported is paid, if anything."""
+def _summed(
+    strongest: str, after: float, before: float, connection: Connection, *of: ColumnElement[bool]
+) -> list[Slot]:
+    """Of decisions made between two times, or of some of them, oldest first. For a failure what was reported is paid,
+    if anything."""
     made = DecisionRow.created_at / SLOT_SECONDS
     number = cast(func.floor(made) if connection.dialect.name == "postgresql" else made, BigInteger)  # SQLite cuts off
     expected = func.coalesce(DecisionRow.expected_cost, 0.0)
@@ -62,7 +82,7 @@ def _summed(strongest: str, after: float, before: float, connection: Connection)
         select(number.label("number"), func.count(), strong, func.sum(paid), func.sum(expected))
         .select_from(DecisionRow)
         .outerjoin(OutcomeRow, OutcomeRow.decision_id == DecisionRow.decision_id)
-        .where(DecisionRow.created_at >= after, DecisionRow.created_at < before)
+        .where(DecisionRow.created_at >= after, DecisionRow.created_at < before, *of)
         .group_by("number")
         .order_by("number")
     )

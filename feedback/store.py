@@ -7,9 +7,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from feedback import (
+    alike,
     comparisons,
     decisions,
     history,
@@ -21,8 +24,10 @@ from feedback import (
     ratings,
     spend,
 )
+from feedback.alike import Alike, Logged
 from feedback.comparisons import Place
 from feedback.connected import LONG_SECONDS
+from feedback.forgetting import Forgetting
 from feedback.judged import Judged
 from feedback.keys import Idempotency
 from feedback.listing import Line, Wanted
@@ -35,6 +40,7 @@ from feedback.records import (
     Record,
     Taken,
 )
+from feedback.together import Together
 from feedback.versioned import Versioned
 from scorer.budget import Slot
 from scorer.decisions import Decision
@@ -44,11 +50,12 @@ _PAGE = 1000
 _LATE_SECONDS = 3600.0  # by which a decision may be written after it was made, and still expires
 
 
-class Store(Versioned, Judged):
+class Store(Versioned, Judged, Forgetting):
     """All that is kept in a migrated database. Every method may raise Unavailable."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self._pins = Together(self._write_pins)
         self._expired_to = 0.0  # decisions made before are settled, so that a pass need not look at all of them
 
     async def add_decisions(self, made: Sequence[Decision]) -> None:
@@ -63,6 +70,14 @@ class Store(Versioned, Judged):
         """All that is known under the id, or None; `unwritten` is the decision if it may not be added yet."""
         return await self._read(partial(history.record, decision_id, unwritten))
 
+    async def rated_alike(self, encoder_id: str, embedding: NDArray[np.float32], but: str, limit: int) -> list[Alike]:
+        """Of the newest rated decisions, other than one, those whose prompts are nearest to a unit vector (d,)."""
+        return await self._read(partial(alike.rated, encoder_id, embedding, but, limit))
+
+    async def known_prompts(self, text_hashes: Collection[str]) -> dict[str, Logged]:
+        """By hash of the prompt, its newest decision."""
+        return await self._read(partial(alike.logged, text_hashes))
+
     async def decided(self, after: float) -> int:
         """How many decisions were made after a time (Unix seconds)."""
         return await self._read(partial(decisions.count, after), LONG_SECONDS)
@@ -70,6 +85,8 @@ class Store(Versioned, Judged):
     async def record_outcomes(self, reports: Sequence[Outcome]) -> None:
         """Merges reports into what is known; the same reports again change nothing."""
         await self._write(partial(outcomes.record, reports))
+        if any(report.cached_tokens is not None for report in reports):
+            await self._write(partial(pins.learn, reports))
         if self.listener:
             for report in reports:
                 self.listener.reported(report.status)
@@ -77,7 +94,7 @@ class Store(Versioned, Judged):
     async def expire(self, older_than: float) -> int:
         """Gives up decisions made more than `older_than` seconds ago that have no outcome; how many."""
         before, count = time.time() - older_than, 0
-        start = self._expired_to - _LATE_SECONDS
+        start = min(self._expired_to, before) - _LATE_SECONDS  # the clock may have been ahead
         while (end := await self._read(partial(decisions.page_end, start, before))) is not None:
             count += await self._write(partial(decisions.expire, start, end))
             start = end
@@ -100,7 +117,10 @@ class Store(Versioned, Judged):
 
     async def write_pin(self, pin: Pin, seen: Pin | None) -> Pin:
         """The pin that counts: this one, unless another has come since `seen` was read."""
-        return await self._write(partial(pins.write, pin, seen))
+        return await self._pins.submit((pin, seen))
+
+    async def _write_pins(self, asked: Sequence[tuple[Pin, Pin | None]]) -> list[Pin]:
+        return await self._write(partial(pins.write_all, asked))
 
     async def forget_pins(self, before: float) -> int:
         """Deletes those not seen since (Unix seconds); how many."""

@@ -26,17 +26,19 @@ class Versioned(Connected):
         by: str,
         run_id: str | None = None,
         holdback: Holdback | None = None,
+        over: int | None = None,
     ) -> Activation:
         """Makes the version active and its calibrations current, in one transaction.
 
         run_id: the run that publishes it; raises Lost if another process has taken that over. holdback: what the
-        version before keeps, if it is another one.
+        version before keeps, if it is another one. over: the number of the activation that it was compared with;
+        raises Overtaken if that serves no longer.
         """
 
         def work(connection: Connection) -> Activation:
             if run_id is not None:
                 runs.hold(run_id, connection)
-            return activations.activate(router, version, directory, fitted, by, holdback, connection)
+            return activations.activate(router, version, directory, fitted, by, holdback, over, connection)
 
         return await self._write(work)
 

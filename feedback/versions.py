@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from feedback.records import Activation
-from scorer import artifacts
-from scorer.artifacts import ArtifactError, Manifest
-
-_PRUNED = ".pruned-"  # what a version's directory is renamed to before it is deleted
+from scorer.artifacts import Manifest
+from scorer.shelf import Shelf
 
 
 class Version(NamedTuple):
-    """A fitted version of a router: its directory and what its manifest says."""
+    """A fitted version of a router: where it lies, or would, on this machine, and what its manifest says."""
 
     directory: Path
     manifest: Manifest
 
 
-def folder(data_dir: Path, router: str) -> Path:
-    """Where the router's fitted versions lie, each under its name."""
-    return data_dir / "artifacts" / router
-
-
-def installed(data_dir: Path, router: str) -> list[Version]:
-    """The readable versions, the newest first; what cannot be read is no version."""
-    found = []
-    for manifest in folder(data_dir, router).glob(f"[!.]*/{artifacts.MANIFEST}"):
-        try:
-            found.append(Version(manifest.parent, artifacts.read_manifest(manifest.parent)))
-        except ArtifactError:
-            continue
+def installed(shelf: Shelf, router: str) -> list[Version]:
+    """The readable versions, the newest first; what cannot be read is no version. Raises ArtifactError."""
+    found = [Version(shelf.place(router, name), manifest) for name, manifest in shelf.manifests(router).items()]
     return sorted(found, key=lambda version: version.manifest.version, reverse=True)
+
+
+def lying(shelf: Shelf, router: str) -> dict[str, float]:
+    """A router's versions and when they were made (Unix seconds), with those on this machine that cannot be read.
+    Raises ArtifactError."""
+    made = {name: datetime.fromisoformat(one.created_at).timestamp() for name, one in shelf.manifests(router).items()}
+    folder = shelf.folder / router
+    here = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    times: dict[str, float] = {}
+    for path in here:
+        with contextlib.suppress(FileNotFoundError):  # another process has just deleted it
+            times[path.name] = path.stat().st_mtime
+    return {**times, **made}
 
 
 def before(history: Sequence[Activation]) -> str | None:
@@ -55,9 +57,10 @@ def _before(version: str | None, history: Sequence[Activation]) -> str | None:
 
 
 def undone(history: Sequence[Activation]) -> set[str | None]:
-    """The versions that were rolled back by themselves."""
+    """The versions that were rolled back by themselves, and those that were erased."""
+    erased: set[str | None] = {one.version for one in history if one.erased_at is not None}
     bad = [(one.holdback_since or one.number, one.number) for one in history if _undoing(one, history)]
-    return {one.version for one in history if any(first <= one.number <= last for first, last in bad)}
+    return erased | {one.version for one in history if any(first <= one.number <= last for first, last in bad)}
 
 
 def _undoing(activation: Activation, history: Sequence[Activation]) -> bool:
@@ -76,19 +79,16 @@ def since(history: Sequence[Activation]) -> list[str]:
     return [one.version for one in history if one.number >= first]
 
 
-def prune(data_dir: Path, router: str, history: Sequence[Activation], keep: int) -> list[str]:
+def prune(shelf: Shelf, router: str, history: Sequence[Activation], keep: int) -> list[str]:
     """Deletes the router's versions but the newest `keep` and those that serve or may be gone back to; their names.
 
-    A daemon that has one loaded goes on with it.
+    A daemon that has one loaded goes on with it. Raises ArtifactError.
     """
-    for left in folder(data_dir, router).glob(f"{_PRUNED}*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    shelf.tidy(router)
     needed = _needed(history)
-    gone = [one for one in installed(data_dir, router)[keep:] if one.manifest.version not in needed]
+    gone = [one for one in installed(shelf, router)[keep:] if one.manifest.version not in needed]
     for one in gone:
-        renamed = one.directory.with_name(f"{_PRUNED}{one.directory.name}")
-        one.directory.rename(renamed)  # whole or not there at all, for whoever reads meanwhile
-        shutil.rmtree(renamed, ignore_errors=True)
+        shelf.drop(router, one.directory.name)
     return [one.manifest.version for one in gone]
 
 

@@ -72,11 +72,15 @@ class DecisionWriter:
         async with self._progress:
             await self._progress.wait_for(lambda: self._settled >= target)
 
+    async def settle(self, seconds: float) -> None:
+        """Flushes, for so long at most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.flush(), seconds)
+
     async def close(self, deadline: float = 5.0) -> None:
         """Flushes for at most `deadline` seconds; what is left then is dropped."""
         self._closed = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.flush(), deadline)
+        await self.settle(deadline)
         if self._task:
             self._task.cancel()
             with suppress(asyncio.CancelledError):

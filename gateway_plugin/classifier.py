@@ -10,7 +10,7 @@ own rules.
 
 from typing import Any
 
-from gateway_plugin import hook, ids, prompt, proxy, request, routing
+from gateway_plugin import hook, ids, prompt, proxy, request, routing, traces
 from gateway_plugin.client import Unavailable
 from gateway_plugin.routing import Routing
 
@@ -29,13 +29,16 @@ class Classifier:
         tiers = proxy.tiers(metadata.get("model_group"))
         ladder = await now.learned.get(deadline)
         candidates = [model for model in proxy.served(ladder.models) if model in tiers]
+        candidates = [model for model in candidates if ladder.has(model, found.tags)]
         if (key := metadata.get("user_api_key_auth")) is not None:
             candidates = await now.allowed(candidates, key)
         if not candidates:
-            raise Unavailable("the key may use no model that is both on the ladder and in a tier")
+            raise Unavailable("no model that is both on the ladder and in a tier can be had")
         asked = prompt.extract({"messages": list(context.structured_messages)}, now.settings.score)
-        question = request.question(found, asked, candidates, {"metadata": metadata}, key) | {"model": _DEFAULT}
-        answer = await now.client.route(question, deadline)
+        resting = await now.resting(candidates, deadline)
+        question = request.question(found, asked, candidates, {"metadata": metadata}, key, resting)
+        question["model"] = _DEFAULT
+        answer = await now.client.route(question, deadline, traces.context({}, key))
         model = answer.get("model")
         if model not in candidates:
             raise Unavailable("bad answer: not a candidate")

@@ -3,11 +3,15 @@
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import Mapping, Sequence
 
 import aiohttp
 
 from gateway_plugin.breaker import Breaker
+from gateway_plugin.faults import Refused as Refused
+from gateway_plugin.faults import Rejected as Rejected
+from gateway_plugin.faults import Unavailable as Unavailable
 from gateway_plugin.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -19,22 +23,6 @@ _DELIVERY_S = 5.0
 _LARGEST_ANSWER = 1 << 20  # bytes
 
 
-class Unavailable(Exception):
-    """The daemon gave no usable answer; the message is a reason for a header and an outcome."""
-
-
-class Refused(Exception):
-    """What the client asked for does not exist, or is not for it; status and message are for the client."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Rejected(Exception):
-    """The daemon understood a delivery and will not have it, now or later."""
-
-
 class Client:
     """Bound to the event loop that it is first used in. `timeouts` and `errors` are counts."""
 
@@ -43,13 +31,16 @@ class Client:
         self.timeouts = 0
         self.errors = 0
         self._url = settings.url
+        self._settings = settings
         self._headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
         self._session: aiohttp.ClientSession | None = None
         self._told = ""  # the last fault that was logged
 
-    async def route(self, body: Mapping[str, object], deadline: float) -> Mapping[str, object]:
+    async def route(
+        self, body: Mapping[str, object], deadline: float, headers: Mapping[str, str] | None = None
+    ) -> Mapping[str, object]:
         """The answer of POST /v1/route. Raises Unavailable or Refused. `deadline` is in the loop's time."""
-        return await self._ask("POST", "/v1/route", body, deadline)
+        return await self._ask("POST", "/v1/route", body, deadline, headers)
 
     async def routers(self, deadline: float) -> Mapping[str, object]:
         """The answer of GET /v1/routers. Raises Unavailable."""
@@ -73,12 +64,18 @@ class Client:
             await self._session.close()
 
     async def _ask(
-        self, method: str, path: str, body: Mapping[str, object] | None, deadline: float
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+        deadline: float,
+        headers: Mapping[str, str] | None = None,
     ) -> Mapping[str, object]:
         if not self.breaker.admit():
             raise Unavailable("breaker open")
         try:
-            status, answer = await self._call(method, path, body, deadline - asyncio.get_running_loop().time())
+            left = deadline - asyncio.get_running_loop().time()
+            status, answer = await self._call(method, path, body, left, headers)
         except TimeoutError:
             self.timeouts += 1
             self._failed("timeout")
@@ -135,24 +132,36 @@ class Client:
             logger.warning("routerd: %s", line)
         self._told = line
 
-    async def _call(self, method: str, path: str, body: object, seconds: float) -> tuple[int, object]:
+    async def _call(
+        self, method: str, path: str, body: object, seconds: float, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, object]:
         """Status and decoded body. Raises TimeoutError, ClientError, OSError, or ValueError for no JSON."""
         if seconds <= 0:
             raise TimeoutError
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers | {"Content-Type": "application/json"},
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=_trusted(self._settings)),
             )
         data = None if body is None else json.dumps(body).encode()
         timeout = aiohttp.ClientTimeout(total=seconds)
         async with self._session.request(
-            method, self._url + path, data=data, timeout=timeout, allow_redirects=False
+            method, self._url + path, data=data, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             raw = await _read(response.content)
             if response.status != 200 and response.content_type != "application/json":
                 return response.status, None
             return response.status, _decoded(raw)
+
+
+def _trusted(settings: Settings) -> ssl.SSLContext | bool:
+    """What https is spoken by. Raises OSError for a file that is no certificate."""
+    if settings.ca is None and settings.certificate is None:
+        return True
+    context = ssl.create_default_context(cafile=settings.ca)
+    if settings.certificate:
+        context.load_cert_chain(settings.certificate, password="")  # rather a fault than a question at a terminal
+    return context
 
 
 async def _read(stream: aiohttp.StreamReader) -> bytes:

@@ -29,15 +29,17 @@ def success(kwargs: Event, start: object, end: object) -> dict[str, object]:
     places = [_mapping(place) for place in buckets(kwargs)]
     cache_hit = payload.get("cache_hit") is True
     tokens_in, tokens_out = _count(payload.get("prompt_tokens")), _count(payload.get("completion_tokens"))
+    cached = _cached(payload)
     cost = _amount(payload.get("response_cost"))
     if not cost and not cache_hit:
-        cost = _priced(tokens_in, tokens_out, places)
+        cost = _priced(tokens_in, tokens_out, cached or 0, places)
     stream = bool(kwargs.get("stream") or payload.get("stream"))
     return {
         "served": payload.get("model_group"),
         "deployment": payload.get("model_id"),
         "tokens_in": tokens_in or None,
         "tokens_out": tokens_out or None,
+        "cached_tokens": cached,
         "cost": cost,
         "latency_ms": _milliseconds(start, end),
         "ttft_ms": _milliseconds(start, kwargs.get("completion_start_time")) if stream else None,
@@ -79,7 +81,17 @@ def client_left(exception: object) -> bool:
     return getattr(exception, "status_code", None) == 499
 
 
-def _priced(tokens_in: int, tokens_out: int, places: list[Event]) -> float | None:
+def _cached(payload: Event) -> int | None:
+    """Tokens of the prompt that the provider had in its cache; None where it does not say."""
+    usage = _mapping(_mapping(payload.get("metadata")).get("usage_object"))
+    for details in ("prompt_tokens_details", "input_tokens_details"):
+        count = _mapping(usage.get(details)).get("cached_tokens")
+        if isinstance(count, int):
+            return count
+    return None
+
+
+def _priced(tokens_in: int, tokens_out: int, cached: int, places: list[Event]) -> float | None:
     """Tokens times the deployment's own price: on some endpoints LiteLLM puts 0 for models not in its map."""
     if not tokens_in + tokens_out:
         return None
@@ -90,7 +102,9 @@ def _priced(tokens_in: int, tokens_out: int, places: list[Event]) -> float | Non
             _amount(price.get("output_cost_per_token")),
         )
         if per_in is not None or per_out is not None:
-            return tokens_in * (per_in or 0) + tokens_out * (per_out or 0)
+            per_cached = _amount(price.get("cache_read_input_token_cost"))
+            saved = min(cached, tokens_in) * ((per_in or 0) - per_cached) if per_cached is not None else 0.0
+            return tokens_in * (per_in or 0) - saved + tokens_out * (per_out or 0)
     return None
 
 

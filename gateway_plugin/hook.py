@@ -17,7 +17,20 @@ import litellm
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
-from gateway_plugin import events, failover, ids, names, prompt, proxy, request, routing, samples, settings
+from gateway_plugin import (
+    events,
+    failover,
+    ids,
+    names,
+    needs,
+    prompt,
+    proxy,
+    request,
+    routing,
+    samples,
+    settings,
+    traces,
+)
 from gateway_plugin.client import Client, Refused, Unavailable
 from gateway_plugin.ladder import Learned
 from gateway_plugin.outcomes import Outcome, Outcomes
@@ -25,6 +38,7 @@ from gateway_plugin.routing import Routing
 
 logger = logging.getLogger(__name__)
 
+_RESTING_SECONDS = 0.05  # that LiteLLM has to say which models rest
 CALL_TYPES = (
     "acompletion",
     "completion",
@@ -68,6 +82,14 @@ class Runtime:
             return list(models)
         return await proxy.allowed(models, key)
 
+    async def resting(self, models: Iterable[str], deadline: float) -> list[str]:
+        """Those of the models that LiteLLM gives a rest, as far as it says so at once."""
+        try:
+            async with asyncio.timeout_at(min(deadline, self.loop.time() + _RESTING_SECONDS)):
+                return await proxy.resting(models)
+        except TimeoutError:
+            return []
+
     async def _deliver(self, batch: Sequence[Outcome]) -> None:
         counters = {
             "opened": self.client.breaker.opened,
@@ -97,7 +119,7 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
             return _rejoined(data, user_api_key_dict) or self._handed_over(data, user_api_key_dict, call_type)
         _check_name(data["model"])
         _refuse_own(data)
-        found = Routing(ids.mint(), data["model"], call_type)
+        found = Routing(ids.mint(), data["model"], call_type, tags=_tags(data, user_api_key_dict))
         try:
             request.identify(found, data, user_api_key_dict)
             await self._choose(data, found, user_api_key_dict)
@@ -106,6 +128,8 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
             raise
         except Exception:
             logger.exception("routerd: routing failed; the request stays on %s", found.requested)
+            if found.tags and not (self._runtime and self._runtime.learned.observing):
+                raise ClientError(503, f"routerd can't be asked for a model{_tagged(found)}") from None
             found.fall_back(None, "plugin error")
         return _kept(data, found, user_api_key_dict)
 
@@ -160,7 +184,8 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
         try:
             if data.get("model") not in self.now().classified:
                 return None
-            found = Routing(ids.mint(), data["model"], call_type, reason="LiteLLM did not ask")
+            tags = _tags(data, key)
+            found = Routing(ids.mint(), data["model"], call_type, reason="LiteLLM did not ask", tags=tags)
             request.identify(found, data, key)
             _refuse_own(data)
         except ClientError:
@@ -186,7 +211,7 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
         except Unavailable as fault:
             reason = str(fault)
         now.fallbacks += 1
-        found.fall_back(await self._fallback(key, candidates), reason)
+        found.fall_back(await self._fallback(found, key, candidates), reason)
         found.candidates = candidates
 
     def _apply(self, data: dict[str, Any], found: Routing) -> None:
@@ -208,15 +233,16 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
         if not served:
             raise Unavailable("the proxy serves no model of the ladder")
         holder = proxy.holder(data.get("previous_response_id"), served)
-        candidates += await now.allowed([holder] if holder else served, key)
+        allowed = await now.allowed([holder] if holder else served, key)
+        candidates += [model for model in allowed if ladder.has(model, found.tags)]
         if not candidates and ladder.observing:
             raise Unavailable("the key may use no model of the ladder")
         if not candidates:
-            behind = holder or ", ".join(served)
+            behind = f"{holder or ', '.join(served)}{_tagged(found)}"
             raise ClientError(403, f"this key may use {found.requested}, but no model behind it: {behind}")
         asked = prompt.extract(data, now.settings.score)
-        question = request.question(found, asked, candidates, data, key)
-        answer = await now.client.route(question, deadline)
+        question = request.question(found, asked, candidates, data, key, await now.resting(candidates, deadline))
+        answer = await now.client.route(question, deadline, traces.context(data, key))
         model = answer.get("model")
         if model not in candidates:
             now.learned.expire()
@@ -226,14 +252,17 @@ class GatewayRouter(CustomLogger):  # type: ignore[misc]
         if answer.get("sample_answer") is True:
             found.sample = samples.conversation(data)
 
-    async def _fallback(self, key: Any, candidates: list[str]) -> str | None:
-        """The configured model if it can be had, else the strongest candidate; None: the virtual group."""
+    async def _fallback(self, found: Routing, key: Any, candidates: list[str]) -> str | None:
+        """The configured model if it can be had, else the strongest candidate; None: the virtual group. Raises
+        ClientError where nobody is known to have the tags that are needed."""
         now = self.now()
         if now.learned.observing:
             return None
-        configured = now.settings.fallback
-        if configured and await now.allowed(proxy.served([configured]), key):
+        configured, may = now.settings.fallback, not found.tags or now.settings.fallback in candidates
+        if configured and may and await now.allowed(proxy.served([configured]), key):
             return configured
+        if found.tags and not candidates:
+            raise ClientError(503, f"routerd can't be asked for a model{_tagged(found)}")
         return candidates[0] if candidates else None
 
     def _real_name(self, group: object, deployment: object) -> object:
@@ -262,6 +291,18 @@ def _check_name(model: str) -> None:
         names.parse(model)
     except names.BadName as error:
         raise ClientError(400, str(error)) from None
+
+
+def _tags(data: dict[str, Any], key: Any) -> dict[str, str]:
+    try:
+        return request.tags(data, key)
+    except needs.BadNeeds as error:
+        raise ClientError(400, str(error)) from None
+
+
+def _tagged(found: Routing) -> str:
+    """The tags that are needed, to end a sentence with."""
+    return "".join(f", with {tag}: {value}" for tag, value in found.tags.items())
 
 
 def _refuse_own(data: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from gateway_plugin.client import PROTOCOL, Unavailable
@@ -13,11 +14,19 @@ logger = logging.getLogger(__name__)
 REFRESH_S = 30.0
 
 Fetch = Callable[[float], Awaitable[Mapping[str, object]]]
+Tags = Mapping[str, str]
+
+_NO_TAGS: Mapping[str, Tags] = MappingProxyType({})
 
 
 class Ladder(NamedTuple):
     models: tuple[str, ...] = ()  # strongest first
     observing: bool = False  # the daemon decides, the proxy changes nothing
+    tags: Mapping[str, Tags] = _NO_TAGS  # of the models that have any
+
+    def has(self, model: str, needed: Tags) -> bool:
+        """Whether the model has all of the tags."""
+        return needed.items() <= self.tags.get(model, {}).items()
 
 
 class Learned:
@@ -73,4 +82,5 @@ class Learned:
         named = tuple(model for model in models if isinstance(model, str) and model)
         if not named or len(named) < len(models):
             raise Unavailable("bad answer")
-        return Ladder(named, answer.get("mode") == "observe")
+        tags = {step["model"]: step["tags"] for step in steps if isinstance(step.get("tags"), Mapping)}
+        return Ladder(named, answer.get("mode") == "observe", tags)

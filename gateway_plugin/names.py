@@ -16,7 +16,7 @@ MARK = "x-routerd-call"  # a header of the calls that routerd itself makes: they
 _UPSTREAM = {"sw_ranking": "sw", "causal_llm": "causal"}
 _PREFIX = "router"
 _NUMBER = re.compile(r"\d{1,3}(\.\d{1,12})?|\.\d{1,12}", re.ASCII)
-_ACCEPTED = (
+ACCEPTED = (
     "accepted: router, router-<router>, router-<router>-<threshold 0..1>, router-<router>-p<percent 0..100>, "
     f"where <router> is one of {', '.join(ROUTERS)}"
 )
@@ -26,7 +26,7 @@ class BadName(ValueError):
     """A name that begins like a virtual model's and is none; the message says what is accepted."""
 
     def __init__(self, model: str, fault: str) -> None:
-        super().__init__(f"model {model[:100]!r}: {fault}; {_ACCEPTED}")
+        super().__init__(f"model {model[:100]!r}: {fault}; {ACCEPTED}")
 
 
 class VirtualModel(NamedTuple):

@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway_plugin.client import Rejected, Unavailable
+from gateway_plugin.faults import Rejected, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +38,26 @@ class Outcomes:
         if self._task is not None:
             self._task.cancel()
 
+    async def close(self) -> None:
+        """Delivers what waits, once, and stops."""
+        self.stop()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)  # what it was delivering waits again
+        while self._queue and await self._delivered(self._next()):
+            pass
+
     async def _empty(self) -> None:
         pause = _GATHER_S
         while True:
             await self._filled.wait()
             await asyncio.sleep(pause)
-            batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
-            if await self._delivered(batch):
+            batch = self._next()
+            try:
+                done = await self._delivered(batch)
+            except asyncio.CancelledError:
+                self._queue.extendleft(reversed(batch))  # what comes twice counts once
+                raise
+            if done:
                 pause = _GATHER_S
             else:
                 self._queue.extendleft(reversed(batch))
@@ -52,6 +65,9 @@ class Outcomes:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             if not self._queue:
                 self._filled.clear()
+
+    def _next(self) -> list[Outcome]:
+        return [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
 
     async def _delivered(self, batch: list[Outcome]) -> bool:
         """False when the batch should be tried again."""

@@ -1,20 +1,18 @@
 """What to score in a request: the human's last words, and what the answering model must be able to do."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway_plugin import harness
+from gateway_plugin import harness, tokens
 
 Score = Literal["last_user", "conversation"]
 
 LIMIT = 32_000  # characters of text that are kept
 
-# Bytes of UTF-8 in a token of cl100k: 4.2 in chats, 4.0 in code, 3.8 in multiple-choice questions, 3.0 in JSON.
-_BYTES_PER_TOKEN = 3
-_IMAGE_TOKENS = 1000  # of a large one: OpenAI counts 765, Anthropic up to 1600
 _SMALLEST_LIMIT, _LARGEST_LIMIT = 1, 2**53  # of tokens to answer with; the latter is JSON's
 
 _TEXT = ("text", "input_text", "output_text")
@@ -64,7 +62,7 @@ class _Seen:
     """What a walk over the conversation has met so far."""
 
     chars: int = 0
-    octets: int = 0
+    tokens: float = 0.0
     images: int = 0
     audio: bool = False
     tools: bool = False
@@ -74,7 +72,7 @@ class _Seen:
 
     def add(self, text: str) -> str:
         self.chars += len(text)
-        self.octets += _octets(text)
+        self.tokens += tokens.estimate(text)
         return text
 
 
@@ -135,6 +133,7 @@ def _completion_prompts(field: str, prompts: list[object], seen: _Seen) -> Itera
 
 def _messages(field: str, messages: list[object], seen: _Seen) -> Iterator[str]:
     for index, message in enumerate(messages):
+        seen.tokens += tokens.MESSAGE
         if isinstance(message, str) and field == "input":
             seen.continuation = False
             yield harness.human(seen.add(message))
@@ -231,8 +230,7 @@ def _arguments(calls: object) -> list[str]:
 def _tokens(body: Mapping[str, object], seen: _Seen) -> int:
     """Of the request, to be on the safe side; without anything of what a provider adds."""
     given = [body[name] for name in ("tools", "functions", "response_format", "text") if body.get(name)]
-    octets = seen.octets + sum(_octets(_json(each)) for each in given)
-    return -(-octets // _BYTES_PER_TOKEN) + seen.images * _IMAGE_TOKENS
+    return math.ceil(seen.tokens + sum(tokens.estimate(_json(each)) for each in given)) + seen.images * tokens.IMAGE
 
 
 def _most_tokens(body: Mapping[str, object]) -> int | None:
@@ -240,10 +238,6 @@ def _most_tokens(body: Mapping[str, object]) -> int | None:
     limits = (body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
     whole = (limit for limit in limits if isinstance(limit, int) and not isinstance(limit, bool))
     return next((limit for limit in whole if _SMALLEST_LIMIT <= limit <= _LARGEST_LIMIT), None)
-
-
-def _octets(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _json(value: object) -> str:

@@ -18,6 +18,21 @@ def served(models: Iterable[str]) -> list[str]:
     return [model for model in models if _deployments(model)]
 
 
+async def resting(models: Iterable[str]) -> list[str]:
+    """Those of the models all of whose deployments LiteLLM gives a rest, since they have failed."""
+    router = _router()
+    if router is None:
+        return []
+    try:
+        from litellm.router_utils.cooldown_handlers import async_get_cooldown_deployments as cooled_down
+
+        cooling = set(await cooled_down(litellm_router_instance=router, parent_otel_span=None))
+    except Exception as error:  # of a release that keeps this in another way: LiteLLM passes them over by itself
+        logger.info("routerd: LiteLLM did not say which models rest: %s", error)
+        return []
+    return [model for model in models if cooling and (own := _ids(model)) and own <= cooling]
+
+
 async def allowed(models: Iterable[str], key: Any) -> list[str]:
     """Those of the models that the key may use by LiteLLM's own rules."""
     try:
@@ -50,10 +65,7 @@ def holder(response_id: object, models: Iterable[str]) -> str | None:
 
 def owner(deployment: object, models: Iterable[str]) -> str | None:
     """The one of the models that has the deployment of this id."""
-    for model in models if deployment else ():
-        if deployment in [(each.get("model_info") or {}).get("id") for each in _deployments(model)]:
-            return model
-    return None
+    return next((model for model in models if deployment and deployment in _ids(model)), None)
 
 
 def classified() -> frozenset[str]:
@@ -113,6 +125,11 @@ def _router() -> Any:
 def _deployments(model: str) -> list[dict[str, Any]]:
     router = _router()
     return (router.get_model_list(model_name=model) if router else None) or []
+
+
+def _ids(model: str) -> set[object]:
+    """Of the model's deployments."""
+    return {(each.get("model_info") or {}).get("id") for each in _deployments(model)}
 
 
 def _targets(group: str) -> set[tuple[object, object]]:

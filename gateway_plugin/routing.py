@@ -26,9 +26,11 @@ class Routing:
     win_rate: float | None = None  # the one that was compared with the threshold
     threshold: float | None = None
     reason: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)  # that whoever answers must have
     candidates: Sequence[str] = ()  # that may serve it, strongest first
     error: str | None = None  # of the last attempt at a provider that failed
     sample: list[dict[str, str]] | None = None  # the conversation, where the daemon wants the answer for its judge
+    rating_token: str | None = None  # with which a browser may rate the answer
     reported: bool = False
     created_at: float = field(default_factory=time.time)  # Unix seconds
 
@@ -40,6 +42,7 @@ class Routing:
         self.threshold = _number(answer.get("threshold"))
         self.router, self.version = _text(answer.get("router")), _text(answer.get("version"))
         self.reason = _text(answer.get("reason")) or ""
+        self.rating_token = _text(answer.get("rating_token"))
 
     def fall_back(self, model: str | None, reason: str) -> None:
         self.status, self.model, self.reason = "fallback", model, reason
@@ -55,6 +58,7 @@ class Routing:
             "threshold": None if self.threshold is None else f"{self.threshold:.4f}",
             "status": self.status,
             "reason": self.reason,
+            "rating-token": self.rating_token,
         }
         return {f"x-routerd-{name}": _header(value) for name, value in values.items() if value}
 

@@ -21,6 +21,8 @@ class Settings(NamedTuple):
     queue: int = 10_000  # outcomes kept while the daemon is away
     breaker_failures: int = 5  # consecutive ones that open the circuit breaker
     breaker_pause_s: float = 5.0  # before the daemon is tried again
+    ca: str | None = None  # the file of who vouches for the daemon's certificate; None: whom the system trusts
+    certificate: str | None = None  # the file of one's own and its key, for a daemon that wants to see it
 
 
 class _Option(NamedTuple):
@@ -75,6 +77,14 @@ def _ascii(text: str) -> str:
     return text
 
 
+def _file(text: str) -> str:
+    try:
+        with open(text, "rb"):
+            return text
+    except OSError:
+        raise ValueError from None
+
+
 def _choice(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -112,4 +122,6 @@ _OPTIONS = {
     "queue": _Option(_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
     "breaker_failures": _Option(_whole(1, 1000), "a whole number from 1 to 1000"),
     "breaker_pause_s": _Option(_seconds, "a number from 0.1 to 3600"),
+    "ca": _Option(_file, "a file that can be read"),
+    "certificate": _Option(_file, "a file that can be read"),
 }

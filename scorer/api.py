@@ -17,6 +17,7 @@ from scorer.decisions import Decision
 from scorer.requests import Label, RouteRequest
 from scorer.routing import Routing
 from scorer.scoring import Hosted, Job, Scoring
+from scorer.tokens import Signer
 from scorer.web import JSON, Endpoint, Problem, decode, read_body
 
 PROTOCOL = 1
@@ -43,6 +44,10 @@ class RouteAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     pinned: str | None = None  # what left no choice: guard, rule, session or tool_loop
     rule: str | None = None  # the name of the one that matched
     sample_answer: bool = False  # the outcome should bring the answer, for the judge
+    rating_token: str | None = None  # with which a browser may rate the answer
+
+
+Decide = Callable[[RouteRequest], Awaitable[RouteAnswer]]
 
 
 class ScoreRequest(msgspec.Struct, frozen=True):
@@ -63,10 +68,11 @@ class ScoreAnswer(msgspec.Struct, frozen=True):
 
 
 class RungAnswer(msgspec.Struct, frozen=True):
-    """One model of the ladder."""
+    """One model of the ladder; `tags` for requests that need them."""
 
     model: str
     like: str | None
+    tags: dict[str, str] = {}
 
 
 class RouterAnswer(msgspec.Struct, frozen=True):
@@ -96,6 +102,26 @@ class Status(msgspec.Struct, frozen=True):
     status: str
 
 
+def deciding(
+    routing: Routing,
+    judged: Callable[[Decision], bool] = lambda _: False,
+    took: Callable[[str, float], None] = lambda stage, seconds: None,
+    signer: Signer | None = None,
+) -> Decide:
+    """How a request gets its decision, and the answer about it; the arguments are those of `endpoints`."""
+
+    async def decide(asked: RouteRequest) -> RouteAnswer:
+        logs.decision_id.set(asked.decision_id)
+        began = time.perf_counter()
+        decision = await routing.decide(asked)
+        took("decide", time.perf_counter() - began)
+        answer = msgspec.convert(decision, RouteAnswer, from_attributes=True)
+        signed = signer.sign(decision.decision_id) if signer else None
+        return msgspec.structs.replace(answer, sample_answer=judged(decision), rating_token=signed)
+
+    return decide
+
+
 def endpoints(
     config: Config,
     scoring: Scoring,
@@ -103,18 +129,15 @@ def endpoints(
     ready: Callable[[], Awaitable[None]],
     judged: Callable[[Decision], bool] = lambda _: False,
     took: Callable[[str, float], None] = lambda stage, seconds: None,
+    signer: Signer | None = None,
 ) -> list[Endpoint]:
     """The scoring endpoints as data. `ready` raises while a dependency is away; `judged` says whose answer is asked
-    for; `took` is told how long each decision took."""
+    for; `took` is told how long each decision took; `signer` signs what browsers may rate."""
+
+    decide = deciding(routing, judged, took, signer)
 
     async def route(request: Request) -> Response:
-        body = decode(await read_body(request, config.limits.body_bytes), RouteRequest)
-        logs.decision_id.set(body.decision_id)
-        began = time.perf_counter()
-        decision = await routing.decide(body)
-        took("decide", time.perf_counter() - began)
-        answer = msgspec.convert(decision, RouteAnswer, from_attributes=True)
-        return JSON(msgspec.structs.replace(answer, sample_answer=judged(decision)))
+        return JSON(await decide(decode(await read_body(request, config.limits.body_bytes), RouteRequest)))
 
     async def score(request: Request) -> Response:
         body = decode(await read_body(request, config.limits.body_bytes), ScoreRequest)
@@ -144,7 +167,8 @@ def endpoints(
             "Decide which model answers a request, and log the decision.",
             answers={200: RouteAnswer},
             body=RouteRequest,
-            errors=(400, 401, 403, 408, 413, 503),
+            errors=(400, 403, 408, 413, 503),
+            scopes=("route",),
         ),
         Endpoint(
             "POST",
@@ -153,7 +177,8 @@ def endpoints(
             "Win rates of prompts; nothing is logged.",
             answers={200: ScoreAnswer},
             body=ScoreRequest,
-            errors=(400, 401, 408, 413, 503),
+            errors=(400, 408, 413, 503),
+            scopes=("route", "admin"),
         ),
         Endpoint(
             "GET",
@@ -161,10 +186,18 @@ def endpoints(
             routers,
             "The ladder and the routers, with versions and thresholds.",
             answers={200: RoutersAnswer},
-            errors=(401,),
+            scopes=("route", "admin"),
         ),
-        Endpoint("GET", "/healthz", alive, "Whether the process lives.", answers={200: Status}),
-        Endpoint("GET", "/readyz", readiness, "Whether it can decide and store.", answers={200: Status}, errors=(503,)),
+        Endpoint("GET", "/healthz", alive, "Whether the process lives.", answers={200: Status}, scopes=()),
+        Endpoint(
+            "GET",
+            "/readyz",
+            readiness,
+            "Whether it can decide and store.",
+            answers={200: Status},
+            errors=(503,),
+            scopes=(),
+        ),
     ]
 
 
@@ -176,7 +209,7 @@ def describe(config: Config, scoring: Scoring) -> RoutersAnswer:
         default=config.default,
         exploration=config.exploration,
         encoder_id=scoring.encoder.id,
-        ladder=[RungAnswer(rung.model, rung.like) for rung in config.ladder],
+        ladder=[RungAnswer(rung.model, rung.like, rung.tags) for rung in config.ladder],
         routers={name: _hosted(hosted) for name, hosted in scoring.hosted.items()},
     )
 

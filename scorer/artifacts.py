@@ -116,7 +116,7 @@ def write(
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{directory}: the manifest is not plain JSON: {error}") from None
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    _publish(directory, {TENSORS: packed, MANIFEST: text + b"\n"})
+    install(directory, {TENSORS: packed, MANIFEST: text + b"\n"})
     return directory
 
 
@@ -147,16 +147,38 @@ def read_manifest(directory: Path) -> Manifest:
     """The manifest alone, checked against its own digest."""
     where = directory / MANIFEST
     try:
-        manifest = msgspec.json.decode(where.read_bytes(), type=Manifest)
+        return parsed(where, where.read_bytes())
     except OSError as error:
         raise ArtifactError(f"{where}: {error.strerror or error}") from None
+
+
+def verify(directory: Path) -> None:
+    """Raises ArtifactError unless every byte is what the manifest vouches for."""
+    for name, digest in read_manifest(directory).files.items():
+        _read_file(directory, name, digest)
+
+
+def parsed(where: Path | str, text: bytes) -> Manifest:
+    """A manifest's text, checked against its own digest. where: for the error's sake."""
+    try:
+        manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{where}: not a manifest: {error}") from None
     if manifest.format != FORMAT:
         raise ArtifactError(f"{where}: format {manifest.format}; this version reads format {FORMAT}")
     if manifest.digest != _digest(manifest):
         raise ArtifactError(f"{where}: changed since it was written: its digest does not match")
+    for name in manifest.files:
+        if Path(name).name != name:
+            raise ArtifactError(f"{where}: {name!r} is not a plain file name")
     return manifest
+
+
+def checked(where: Path | str, blob: bytes, digest: str) -> bytes:
+    """A file's content, whose SHA-256 must be the manifest's. Raises ArtifactError."""
+    if _sha256(blob) != digest:
+        raise ArtifactError(f"{where}: truncated or changed: its SHA-256 is not the manifest's")
+    return blob
 
 
 def _digest(manifest: Manifest) -> str:
@@ -166,15 +188,10 @@ def _digest(manifest: Manifest) -> str:
 
 
 def _read_file(directory: Path, name: str, digest: str) -> bytes:
-    if Path(name).name != name:
-        raise ArtifactError(f"{directory / MANIFEST}: {name!r} is not a plain file name")
     try:
-        blob = (directory / name).read_bytes()
+        return checked(directory / name, (directory / name).read_bytes(), digest)
     except OSError as error:
         raise ArtifactError(f"{directory / name}: {error.strerror or error}") from None
-    if _sha256(blob) != digest:
-        raise ArtifactError(f"{directory / name}: truncated or changed: its SHA-256 is not the manifest's")
-    return blob
 
 
 def _check_shapes(directory: Path, manifest: Manifest, tensors: Mapping[str, Array]) -> None:
@@ -206,7 +223,8 @@ def _sha256(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
-def _publish(directory: Path, files: Mapping[str, bytes]) -> None:
+def install(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the directory, which must not exist yet: whole, and on disk, or not at all. Raises ArtifactError."""
     try:
         _make_folder(directory.parent)
         _sweep(directory.parent)

@@ -69,9 +69,9 @@ class Batcher(Generic[Job, Answer]):
     async def _serve(self, batch: list[tuple[Job, asyncio.Future[Answer]]]) -> None:
         if not batch:
             return
-        self._batched(len(batch))
         loop = asyncio.get_running_loop()
         try:
+            self._batched(len(batch))
             answers = await loop.run_in_executor(self._thread, self._score, [job for job, _ in batch])
             for (_, waiting), answer in zip(batch, answers, strict=True):
                 if not waiting.done():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scorer.calibration import PRETRAINED
 from scorer.config import ConfigError
-from scorer.encoder import Encoder, resolve
+from scorer.encoder import MODEL, Encoder, resolve
 from scorer.routellm import layout
 from scorer.routers.base import Encodes, Router
 from scorer.routers.bert import Bert
@@ -16,7 +16,7 @@ from scorer.routers.causal import Causal
 from scorer.routers.factorization import Factorization
 from scorer.routers.random import Random
 from scorer.routers.similarity import Similarity
-from scorer.sections import EmbeddingsConfig
+from scorer.sections import ENCODERS, EmbeddingsConfig
 from scorer.static import Static
 
 LOADERS: dict[str, Callable[[Path, str | None], Router]] = {
@@ -56,6 +56,14 @@ def load(
     if embeddings or tokenizer:
         raise ConfigError(f"routers.{router}: {where} is no RouteLLM checkpoint: it takes no embeddings or tokenizer")
     return LOADERS[router](where, None if router in READ_TEXT else encoder.id)
+
+
+def named_encoder(chosen: str, threads: int | None = None) -> Encoder | Static:
+    """What `--encoder` says: an encoder's name, or the directory of one. Raises EncoderError."""
+    if chosen in ENCODERS:
+        return load_encoder(chosen, threads=threads)
+    where = Path(chosen)
+    return load_encoder(Encoder.name if (where / MODEL).is_file() else Static.name, where, threads)
 
 
 def load_encoder(

@@ -15,10 +15,12 @@ from scorer.commands import (
     augment,
     calibrate,
     encode,
+    erase,
     evaluate,
     feedback,
     imports,
     pretrain,
+    purge,
     report,
     retrain,
     route,
@@ -40,6 +42,9 @@ _EXTRA_OF = {
     "peft": "text",
     "gguf": "text",
     "accelerate": "text",
+    "opentelemetry": "telemetry",
+    "fsspec": "objects",
+    "ray": "ray",
 }
 
 
@@ -77,25 +82,22 @@ def cli() -> None:
 def serve(path: Path) -> None:
     """Run the scoring daemon."""
     import uvicorn
+    from threadpoolctl import threadpool_limits
 
     from feedback.dashboard.commands import Commands
-    from scorer import daemon, logs
+    from scorer import daemon, logs, serving
 
     config = load(path)
+    options = serving.options(config)
     logs.configure(config.log)
+    threadpool_limits(1, "blas")  # products for a few prompts are too small to share: threads would wait for each other
     program = [sys.executable, "-m", "scorer"]
-    app = daemon.build(config, [*program, "retrain", "--config", str(path)], Commands(program, path))
+    jobs = {job: [*program, job, "--config", str(path)] for job in ("retrain", "erase")}
+    app = daemon.build(config, jobs["retrain"], Commands(program, path), jobs["erase"])
     listening = _listen(config)
-    click.echo(f"routerd: {' > '.join(config.models)} on http://{config.listen} ({config.default}, {config.mode})")
-    served = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        timeout_keep_alive=75,  # longer than the plugin keeps a connection, so that it never meets a closing one
-        timeout_graceful_shutdown=10,
-    )
-    uvicorn.Server(served).run(sockets=[listening])
+    url = f"{'https' if config.tls else 'http'}://{config.listen}"
+    click.echo(f"routerd: {' > '.join(config.models)} on {url} ({config.default}, {config.mode})")
+    uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listening])
 
 
 def _listen(config: Config) -> socket.socket:
@@ -122,5 +124,7 @@ for command in (
     tune.tune,
     retrain.retrain,
     artifacts.group,
+    purge.purge,
+    erase.erase,
 ):
     cli.add_command(command)

@@ -1,4 +1,4 @@
-"""config.yaml to frozen structures. The only module that reads settings or the environment's."""
+"""config.yaml to frozen structures: with scorer/secrets.py all that reads settings or the environment's."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ import yaml
 from msgspec import inspect
 
 from gateway_plugin import names
+from scorer import secrets
 from scorer.sections import (
     ENCODERS,
+    SCOPES,
+    BrowserRatings,
     Canary,
     DriftConfig,
     EmbeddingsConfig,
     EncoderConfig,
+    GatewayConfig,
     JudgeConfig,
     Limits,
     PolicyConfig,
+    Retention,
     Retrain,
     Rollback,
     RouterConfig,
@@ -30,9 +35,9 @@ from scorer.sections import (
     Section,
     Sessions,
     Signals,
+    TLSConfig,
+    TokensConfig,
 )
-
-_ENVIRONMENT = "os.environ/"  # LiteLLM's way to write "from the environment"
 
 
 class ConfigError(Exception):
@@ -43,14 +48,18 @@ class Config(Section, frozen=True):
     """The daemon's whole configuration."""
 
     ladder: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=2)]  # strongest first
-    listen: str = "127.0.0.1:4141"
-    token: Annotated[str, msgspec.Meta(min_length=8)] | None = None
-    data_dir: Path = Path("routerd-data")
+    listen: str = "127.0.0.1:4141"  # host:port; what other machines can reach needs a token
+    token: Annotated[str, msgspec.Meta(min_length=8)] | None = None  # for everything
+    tokens: TokensConfig = TokensConfig()
+    browser_ratings: BrowserRatings | None = None
+    tls: TLSConfig | None = None
+    data_dir: Path = Path("routerd-data")  # the database, unless it is elsewhere, and versions that were fitted
     database: str | None = None  # SQLAlchemy URL; SQLite in data_dir by default
-    mode: Literal["route", "observe"] = "route"
-    default: str = "router-mf-p40"
-    exploration: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
-    keep: Literal["text", "embedding", "hash"] = "embedding"
+    artifacts: Annotated[str, msgspec.Meta(min_length=1)] | None = None  # where versions lie; data_dir's by default
+    mode: Literal["route", "observe"] = "route"  # observe: every request is scored and logged, and none changed
+    default: str = "router-mf-p40"  # what `router` means: a router, and a share of strong calls or a threshold
+    exploration: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05  # the share that goes to a model at random
+    keep: Literal["text", "embedding", "hash"] = "embedding"  # what is kept of a prompt; of a hash nothing is learned
     outcome_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60  # a decision without an outcome expires after these
     routers: dict[str, RouterConfig] = msgspec.field(
         default_factory=lambda: {"mf": RouterConfig(), "random": RouterConfig()}
@@ -60,10 +69,13 @@ class Config(Section, frozen=True):
     signals: Signals = Signals()
     retrain: Retrain = Retrain()
     rollback: Rollback = Rollback()
+    retention: Retention = Retention()
     canary: Canary | None = None
     judge: JudgeConfig | None = None
+    gateway: GatewayConfig | None = None
     drift: DriftConfig | None = DriftConfig()  # null: nothing is compared
     log: Literal["text", "json"] = "text"  # json: one object a line, and one line a decision
+    telemetry: bool = False  # traces, to where OTEL_* variables say
     policy: PolicyConfig | None = None  # without one, the default's threshold or share
     rules: tuple[RuleConfig, ...] = ()  # the first that matches counts
     sessions: Sessions | None = Sessions()  # null: every request is decided by itself
@@ -79,6 +91,20 @@ class Config(Section, frozen=True):
     @property
     def port(self) -> int:
         return int(self.listen.rpartition(":")[2])
+
+    @property
+    def granted(self) -> dict[str, set[str]]:
+        """What each token may do; without any, everybody may do everything."""
+        granted: dict[str, set[str]] = {self.token: set(SCOPES)} if self.token else {}
+        for scope in SCOPES:
+            for token in getattr(self.tokens, scope):
+                granted.setdefault(token, set()).add(scope)
+        return granted
+
+    @property
+    def admins(self) -> list[str] | None:
+        """The tokens that open the dashboard; None: it is open."""
+        return [token for token, scopes in self.granted.items() if "admin" in scopes] if self.granted else None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -104,9 +130,9 @@ def load(path: Path) -> Config:
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{path}:{where} {getattr(error, 'problem', None) or 'not YAML'}") from None
     try:
-        config = msgspec.convert(_expand(_resolve(content)), Config, dec_hook=_path)
+        config = msgspec.convert(_expand(secrets.resolve(content)), Config, dec_hook=_path)
         _check(config)
-    except (msgspec.ValidationError, ConfigError) as error:
+    except (msgspec.ValidationError, secrets.Missing, ConfigError) as error:
         raise ConfigError(f"{path}: {_located(str(error))}") from None
     return config
 
@@ -130,20 +156,6 @@ def unhurried(config: Config) -> Config:
         for name, router in config.routers.items()
     }
     return msgspec.structs.replace(config, routers=routers)
-
-
-def _resolve(value: object) -> object:
-    """`os.environ/NAME` strings replaced by the variable's value, wherever they stand."""
-    if isinstance(value, dict):
-        return {key: _resolve(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_resolve(item) for item in value]
-    if isinstance(value, str) and value.startswith(_ENVIRONMENT):
-        name = value.removeprefix(_ENVIRONMENT)
-        if name not in os.environ:
-            raise ConfigError(f"{value}: the environment has no {name}")
-        return os.environ[name]
-    return value
 
 
 def _expand(content: object) -> object:
@@ -207,10 +219,13 @@ def _check(config: Config) -> None:
             raise ConfigError(f"routers.{router}: no such router; accepted: {', '.join(names.ROUTERS)}")
     if config.judge:
         _check_judge(config, config.judge)
+    if config.gateway:
+        _check_gateway(config, config.gateway)
     _check_rules(config)
     _check_default(config)
     if config.canary:
         _check_canary(config, config.canary)
+    _check_retention(config)
     _check_listen(config)
 
 
@@ -220,6 +235,12 @@ def _check_judge(config: Config, judge: JudgeConfig) -> None:
     for model in (judge.model, *config.models):
         if model not in judge.prices:
             raise ConfigError(f"judge.prices: no price of {model!r}; the daily cap needs it: [dollars in, dollars out]")
+
+
+def _check_gateway(config: Config, gateway: GatewayConfig) -> None:
+    for model in (*gateway.models, *([gateway.fallback] if gateway.fallback else [])):
+        if model not in config.models:
+            raise ConfigError(f"gateway: {model!r} is not on the ladder ({', '.join(config.models)})")
 
 
 def _check_rules(config: Config) -> None:
@@ -246,6 +267,12 @@ def _check_default(config: Config) -> None:
         raise ConfigError(f"default: {config.default!r} asks for {default.router!r}, which `routers` does not list")
 
 
+def _check_retention(config: Config) -> None:
+    days, watched = config.retention.days, config.rollback
+    if days is not None and watched.holdback and days < watched.days:
+        raise ConfigError(f"retention.days: {days:g} is less than rollback.days, {watched.days:g}, whose ratings count")
+
+
 def _check_canary(config: Config, canary: Canary) -> None:
     default = names.parse(config.default)
     if canary.router not in names.ROUTERS:
@@ -262,8 +289,11 @@ def _check_listen(config: Config) -> None:
     host, colon, port = config.listen.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise ConfigError(f"listen: {config.listen!r} is not host:port, e.g. 127.0.0.1:4141")
-    if not _is_loopback(config.host) and not config.token:
-        raise ConfigError(f"listen: {config.host} can be reached from other machines, so `token` must be set")
+    if not _is_loopback(config.host) and not config.granted:
+        fault = "can be reached from other machines, so `token` must be set, or `tokens`"
+        raise ConfigError(f"listen: {config.host} {fault}")
+    if config.browser_ratings and not config.granted:
+        raise ConfigError("browser_ratings: anybody may rate anything anyway; set `token` or `tokens`")
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -21,50 +20,46 @@ from starlette.routing import Route
 import feedback.api
 import feedback.judge
 import scorer.api
-from feedback import drift, rollback, schedule
+from feedback import erasing
 from feedback.dashboard.commands import Commands
 from feedback.dashboard.pages import Pages
 from feedback.dashboard.summary import Summaries
 from feedback.dashboard.summary import endpoint as figures
 from feedback.database import Unavailable
-from feedback.drift import Drift, Terms
 from feedback.plugins import Plugins
-from feedback.retrain import EXPIRY_SECONDS, JOB
-from feedback.schedule import Cron
+from feedback.records import SampledOutcome
 from feedback.store import Store
 from feedback.writer import DecisionWriter
-from gateway_plugin import names
-from scorer import hosting, logs, openapi, steering
-from scorer.auth import BearerToken
+from gateway_plugin import faults, names
+from gateway_plugin.outcomes import Deliver, Outcome, Outcomes
+from scorer import chores, hosting, logs, openapi, steering, telemetry
+from scorer.auth import Guard, signer
 from scorer.batching import Batcher
+from scorer.browsers import BrowserAccess
 from scorer.budget import Steering
 from scorer.config import Config, ConfigError
 from scorer.conversations import Conversations
 from scorer.decisions import Decision
-from scorer.metrics import Finding, Measured, Metrics, State
+from scorer.gateway import Gateway
+from scorer.metrics import Measured, Metrics, State
 from scorer.routers.base import Unscorable
 from scorer.routing import Routing
 from scorer.scoring import Job, Scored, Scoring, uncalibrated
-from scorer.sections import DriftConfig
-from scorer.web import JSON, Problem, answer_failure, answer_problem
-
-_HOUSEKEEPING_SECONDS = 60.0
-_JUDGE_SECONDS = 10.0  # after which the judge looks for answers that wait for it
-_NIGHT_SECONDS = 15.0  # by which a nightly run may begin late
-_POLL_SECONDS = 5.0  # after which a replica follows what another process published
-_WATCH_SECONDS = 300.0  # after which ratings of what was published are looked at
-
-_log = logging.getLogger(__name__)
+from scorer.telemetry import Traced, Traces
+from scorer.tokens import Tokens
+from scorer.web import JSON, Endpoint, Problem, answer_failure, answer_problem
 
 
-def build(config: Config, retrain: Sequence[str] = (), commands: Commands | None = None) -> Starlette:
+def build(
+    config: Config, retrain: Sequence[str] = (), commands: Commands | None = None, erase: Sequence[str] = ()
+) -> Starlette:
     """Loads everything that serves, so that a fault shows before the port opens, and puts it together.
 
     retrain: the command that makes a nightly run, in a process of its own; without one there are none. commands: what
-    the dashboard's buttons run; without them it has none.
+    the dashboard's buttons run; without them it has none. erase: the command that carries out erasures, likewise.
     Raises ConfigError, EncoderError, ArtifactError or StoreError.
     """
-    nights = _nights(config) if retrain else None
+    traces = Traces() if config.telemetry else None
     scoring = hosting.load_scoring(config)
     store = hosting.open_store(config)
     _at_once(hosting.follow(config, store, scoring))
@@ -81,58 +76,58 @@ def build(config: Config, retrain: Sequence[str] = (), commands: Commands | None
     }
     log, plugins = _log_to(writer, metrics), Plugins()
     metrics.follow(partial(_state, batchers, writer, scoring, plugins))
-    looks = _look_for_drift(config, config.drift, store, scoring, metrics) if config.drift else None
     held, conversations = Steering(), Conversations(store.find_pin, store.write_pin)
     routing = Routing(config, scoring.encoder.id, batchers, log, store.find_decision, conversations, held)
     judge = feedback.judge.create(config, store)
+    judged = judge.wants if judge else lambda _: False
+    outcomes = Outcomes(_report_to(store, judge), limits.unwritten)
+    signs = signer(config)
+    decide = scorer.api.deciding(routing, judged, metrics.took, signs)
+    gateway = Gateway(config, config.gateway, decide, outcomes.put) if config.gateway else None
+    regular = chores.chores(config, store, scoring, metrics, held, judge, retrain, erase)
     summaries = Summaries(config, store, scoring.hosted.__getitem__)
-    pages = Pages(config, store, writer, scoring, summaries, hosting.configured(config), commands)
+    explainer = hosting.explainer(config, store, scoring)
+    guard = Guard(Tokens(config.granted), signs, limits.rate)
+    pages = Pages(config, store, writer, scoring, summaries, explainer, hosting.configured(config), commands)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        work = (
-            *(batcher.run() for batcher in batchers.values()),
-            _regularly(_POLL_SECONDS, partial(hosting.follow, config, store, scoring)),
-            _regularly(_HOUSEKEEPING_SECONDS, partial(_keep_house, config, store)),
-            _regularly(steering.SECONDS, partial(steering.follow, config, store, scoring, held)),
-            _regularly(_WATCH_SECONDS, partial(_watch, config, store)),
-            _regularly(_HOUSEKEEPING_SECONDS, partial(_show_runs, store, metrics)),
-            *([_regularly(_HOUSEKEEPING_SECONDS, looks)] if looks else []),
-            *([_regularly(_JUDGE_SECONDS, judge.work)] if judge else []),
-            *([_regularly(_NIGHT_SECONDS, _clock(nights, store, retrain))] if nights else []),
-        )
-        tasks = [asyncio.create_task(one) for one in work]
+        tasks = [asyncio.create_task(work()) for work in (*(batcher.run for batcher in batchers.values()), *regular)]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await outcomes.close()
             if judge:
                 await judge.close()
             if commands:
                 await commands.close()
             await writer.close()
             await store.close()
+            if traces:
+                await traces.close()
 
     endpoints = [
-        *scorer.api.endpoints(
-            config, scoring, routing, store.ping, judge.wants if judge else lambda _: False, metrics.took
-        ),
-        *feedback.api.endpoints(store, writer, plugins, routing.keep, judge.take if judge else None),
+        *scorer.api.endpoints(config, scoring, routing, store.ping, judged, metrics.took, signs),
+        *(gateway.endpoints() if gateway else []),
+        *feedback.api.endpoints(store, writer, plugins, routing.keep, explainer.explain, judge.take if judge else None),
+        *erasing.endpoints(store, writer),
         figures(summaries),
     ]
     described = openapi.document(endpoints)
     return Starlette(
         routes=[
-            *(endpoint.route for endpoint in endpoints),
+            *(guard.route(endpoint) for endpoint in endpoints),
             *pages.routes(),
             Route("/openapi.json", lambda _: JSON(described)),
-            Route("/metrics", metrics.show),
+            guard.route(_metrics(config, metrics)),
         ],
         middleware=[
+            *([Middleware(Traced, traces=traces)] if traces else []),
             Middleware(Measured, metrics=metrics, endpoints=endpoints),
-            Middleware(BearerToken, token=config.token),
+            *([Middleware(BrowserAccess, allowed=config.browser_ratings)] if config.browser_ratings else []),
         ],
         exception_handlers={
             Problem: answer_problem,
@@ -144,6 +139,12 @@ def build(config: Config, retrain: Sequence[str] = (), commands: Commands | None
     )
 
 
+def _metrics(config: Config, metrics: Metrics) -> Endpoint:
+    """Open, unless there are tokens for it."""
+    scopes = ("metrics", "admin") if config.tokens.metrics else ()
+    return Endpoint("GET", "/metrics", metrics.show, "What Prometheus reads.", answers={}, scopes=scopes)
+
+
 def _log_to(writer: DecisionWriter, metrics: Metrics) -> Callable[[Decision], None]:
     """Where decisions go."""
 
@@ -151,8 +152,24 @@ def _log_to(writer: DecisionWriter, metrics: Metrics) -> Callable[[Decision], No
         writer.put(decision)
         metrics.decided(decision)
         logs.decided(decision)
+        telemetry.decided(decision)
 
     return log
+
+
+def _report_to(store: Store, judge: feedback.judge.Judge | None) -> Deliver:
+    """Where outcomes of the daemon's own gateway go: the same way as a plugin's."""
+
+    async def deliver(batch: Sequence[Outcome]) -> None:
+        reported = msgspec.convert(batch, list[SampledOutcome])
+        try:
+            await store.record_outcomes(reported)
+            if judge:
+                await judge.take(reported)
+        except Unavailable as error:
+            raise faults.Unavailable(str(error)) from error
+
+    return deliver
 
 
 def _state(
@@ -173,30 +190,6 @@ def _state(
     )
 
 
-async def _show_runs(store: Store, metrics: Metrics) -> None:
-    metrics.runs(await store.run_summary())
-
-
-def _look_for_drift(
-    config: Config, chosen: DriftConfig, store: Store, scoring: Scoring, metrics: Metrics
-) -> Callable[[], Awaitable[None]]:
-    """Once a day, on one replica; all show it."""
-    terms = Terms(
-        models=config.models,
-        default=None if config.policy else config.default,
-        encoder_id=scoring.encoder.id,
-        days=chosen.days,
-        false_alarms=chosen.false_alarms_per_year,
-        recalibrate=chosen.recalibrate,
-    )
-
-    def show(found: Drift) -> None:
-        findings = (Finding(one.check, one.router, one.alarm, one.p, one.value, one.expected) for one in found.checks)
-        metrics.drift(findings, found.level, found.before)
-
-    return partial(drift.keep, store, scoring.hosted, terms, show)
-
-
 def _check_calibrated(config: Config, scoring: Scoring) -> None:
     """A default that asks for a share needs its router to be calibrated: as shipped, or by command."""
     default, canary = names.parse(config.default), config.canary
@@ -208,58 +201,10 @@ def _check_calibrated(config: Config, scoring: Scoring) -> None:
         raise ConfigError(f"canary: {uncalibrated(canary.router)}")
 
 
-def _nights(config: Config) -> Cron | None:
-    """When to retrain."""
-    if config.retrain.cron is None:
-        return None
-    try:
-        return schedule.parse(config.retrain.cron, config.retrain.timezone)
-    except schedule.BadCron as error:
-        raise ConfigError(f"retrain.cron: {error}") from None
-
-
-def _clock(nights: Cron, store: Store, command: Sequence[str]) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Makes the nightly run that is due, if no replica has."""
-
-    async def wanted(scheduled_for: float) -> bool:
-        return await store.wants_run(JOB, scheduled_for, EXPIRY_SECONDS)
-
-    return partial(schedule.keep, nights, store.clock, wanted, partial(schedule.run_process, command))
-
-
 def _at_once(work: Coroutine[Any, Any, None]) -> None:
     """Before anything serves, in an event loop of its own, whether or not one runs in this thread."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
-
-
-async def _keep_house(config: Config, store: Store) -> None:
-    """Gives up decisions that no outcome was reported for and answers that were never judged, and forgets old
-    idempotency keys."""
-    if expired := await store.expire(config.outcome_minutes * 60):
-        _log.info("%d decisions expired without an outcome", expired)
-    if unjudged := await store.tidy_judgements():
-        _log.warning("%d answers were given up unjudged", unjudged)
-    await store.forget_keys()
-    if config.sessions:
-        await store.forget_pins(time.time() - config.sessions.idle_minutes * 60)
-
-
-async def _watch(config: Config, store: Store) -> None:
-    """Rolls back what is rated worse than what it replaced."""
-    await rollback.watch(store, hosting.configured(config), config.rollback.error_rate)
-
-
-async def _regularly(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """At once and then every so often, whatever goes wrong."""
-    while True:
-        try:
-            await work()
-        except Unavailable as error:
-            _log.warning("the database is away: %s", error)
-        except Exception:
-            _log.exception("a regular task failed; it tries again")
-        await asyncio.sleep(seconds)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

@@ -10,16 +10,18 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from scorer import features
 from scorer.routers.base import Prompts
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 RECIPE = 1  # raised by whatever changes an embedding: sanitising, the window's halves, pooling, normalisation
 CARD, MODEL, TOKENIZER = "encoder.json", "model.onnx", "tokenizer.json"
@@ -104,6 +106,8 @@ class Encoder:
     @classmethod
     def load(cls, directory: Path, threads: int | None = None) -> Encoder:
         """Reads and checks an exported encoder. `threads` work on one text; None: as many as there are cores."""
+        import onnxruntime  # the static encoder does without
+
         card = read_card(directory, Recipe)
         model = read_file(directory, MODEL, card)
         tokenizer = read_tokenizer(directory, card)

@@ -11,12 +11,15 @@ import logging
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import asdict
 
-from feedback import calibrations
+from feedback import agreement, calibrations, erasure
+from feedback.activations import CONFIGURED
 from feedback.battles import Weights
+from feedback.explaining import Explainer
 from feedback.gate import Rules
 from feedback.golden import Parts
 from feedback.migrations import migrate
@@ -25,13 +28,14 @@ from feedback.retrain import Learner, Plan, Subject
 from feedback.store import Store
 from feedback.versions import Version
 from gateway_plugin import names
-from scorer import artifacts, calibration, catalogue
+from scorer import artifacts, calibration, catalogue, shelf
 from scorer.artifacts import ArtifactError
 from scorer.config import Config, ConfigError
 from scorer.encoder import Encoder
 from scorer.routers.base import Encodes, Router, UnknownModel, known_as
 from scorer.routers.factorization import Factorization
 from scorer.scoring import Earlier, Hosted, Scoring
+from scorer.shelf import Shelf
 from scorer.static import Static
 from scorer.tables import DataError
 
@@ -101,10 +105,10 @@ async def _held_back(
 
 async def _before(config: Config, store: Store, scoring: Scoring, name: str, number: int) -> Hosted | None:
     """What served before an activation, loaded; None where it cannot be."""
-    directory = next((one.directory for one in await store.activations(name) if one.number == number - 1), None)
+    before = next((one for one in await store.activations(name) if one.number == number - 1), None)
     try:
-        if directory:
-            return await asyncio.to_thread(load_version, config, scoring, name, Path(directory))
+        if before:
+            return await asyncio.to_thread(_load_activated, config, scoring, before)
         router = await asyncio.to_thread(load_configured, config, name, scoring.encoder)
         return _hosted(config, router, scoring.encoder)
     except (ArtifactError, ConfigError, DataError) as error:
@@ -116,7 +120,7 @@ async def _activated(config: Config, scoring: Scoring, serving: Hosted, active: 
     """The active version, loaded while the other one serves; one that cannot be loaded leaves that serving."""
     name, before = active.router, serving.router.version
     try:
-        hosted = await asyncio.to_thread(load_version, config, scoring, name, Path(active.directory))
+        hosted = await asyncio.to_thread(_load_activated, config, scoring, active)
     except (ArtifactError, ConfigError, DataError) as error:
         _say_once(scoring, f"{name} {before} goes on serving, since {active.version} cannot: {error}")
         return serving
@@ -129,6 +133,56 @@ def _say_once(scoring: Scoring, fault: str) -> None:
     if fault not in scoring.faults:
         scoring.faults.add(fault)
         _log.error("%s", fault)
+
+
+def _load_activated(config: Config, scoring: Scoring, one: Activation) -> Hosted:
+    """Raises ArtifactError, DataError and ConfigError."""
+    return load_version(config, scoring, one.router, located(config, one.router, one.version, one.directory))
+
+
+def open_shelf(config: Config) -> Shelf:
+    """Where versions lie. Raises ConfigError."""
+    return shelf.opened(config.artifacts, config.data_dir)
+
+
+async def forget_copies(config: Config) -> None:
+    """Of versions that other replicas have deleted. Raises ArtifactError."""
+    place = open_shelf(config)
+    for router in config.routers:
+        await asyncio.to_thread(place.forget, router)
+
+
+def located(config: Config, router: str, version: str, directory: str) -> Path:
+    """A version's directory on this machine: on the shelf, or the configured artifact, or, where neither is of that
+    name, the directory that it was activated in. Raises ArtifactError and ConfigError."""
+    place = open_shelf(config)
+    if found := place.find(router, version):
+        return found
+    known = configured(config).get(router)
+    if known and known.manifest.version == version:
+        return known.directory
+    if not Path(directory).exists():
+        raise ArtifactError(f"{router} {version}: neither in {place} nor, on this machine, in {directory}")
+    return Path(directory)
+
+
+def explainer(config: Config, store: Store, scoring: Scoring) -> Explainer:
+    """For decisions of this configuration, by the versions that made them."""
+    return Explainer(store, scoring.encoder.id, config.like, partial(_find, config, scoring))
+
+
+def _find(config: Config, scoring: Scoring, name: str, version: str) -> Router:
+    """The version as it is served, held back, configured or kept. Raises ArtifactError, ConfigError and DataError."""
+    serving = list(scoring.hosted.values())
+    for one in [*serving, *(hosted.earlier.hosted for hosted in serving if hosted.earlier)]:
+        if (one.router.name, one.router.version) == (name, version):
+            return one.router
+    known = configured(config).get(name)
+    as_configured = known.directory if known and known.manifest.version == version else None
+    directory = as_configured or open_shelf(config).find(name, version)
+    if directory is None:
+        raise ArtifactError(f"{name} {version}, which decided, is no longer kept")
+    return catalogue.load(name, str(directory), scoring.encoder)
 
 
 def load_version(config: Config, scoring: Scoring, name: str, directory: Path) -> Hosted:
@@ -167,7 +221,7 @@ def plan(config: Config, encoder: Encoder | Static) -> Plan:
         models=config.models,
         like=config.like,
         encoder_id=encoder.id,
-        data_dir=config.data_dir.resolve(),
+        shelf=open_shelf(config),
         weights=weights,
         sample=calibration.shipped_sample(encoder.name, encoder.id),
         mf=mf,
@@ -182,13 +236,32 @@ def plan(config: Config, encoder: Encoder | Static) -> Plan:
 
 def configured(config: Config) -> dict[str, Version]:
     """The artifacts that the configuration names, of routers whose are ours."""
-    named = {name: settings.artifact for name, settings in config.routers.items()}
-    where = {name: catalogue.directory(name, artifact, config.encoder.name) for name, artifact in named.items()}
+    chosen = {name: settings.artifact for name, settings in config.routers.items()}
+    where = {name: catalogue.directory(name, artifact, config.encoder.name) for name, artifact in chosen.items()}
     return {
         name: Version(directory, artifacts.read_manifest(directory))
         for name, directory in where.items()
         if (directory / artifacts.MANIFEST).exists()
     }
+
+
+def named(config: Config) -> frozenset[Path]:
+    """The versions' directories that the configuration names."""
+    canary = Path(config.canary.artifact) if config.canary and config.canary.artifact else None
+    directories = [one.directory for one in configured(config).values()] + ([canary] if canary else [])
+    return frozenset(one.expanduser().resolve() for one in directories)
+
+
+def erasing(config: Config, store: Store) -> erasure.Terms:
+    """What an erasure has to know of the configuration."""
+
+    async def learning() -> erasure.Learning:
+        encoder = load_encoder(config)
+        how = plan(config, encoder)
+        how = replace(how, weights=await agreement.weighed(store, how.weights))
+        return erasure.Learning(how, await subjects(config, encoder, store))
+
+    return erasure.Terms(config.models[0], open_shelf(config), configured(config), named(config), learning)
 
 
 async def subjects(config: Config, encoder: Encoder | Static, store: Store) -> list[Subject]:
@@ -197,17 +270,19 @@ async def subjects(config: Config, encoder: Encoder | Static, store: Store) -> l
     for name in config.routers:
         prior = load_configured(config, name, encoder)
         if isinstance(prior, Learner):
-            found.append(Subject(prior, await _champion(store, prior, encoder)))
+            active = await store.active(name)
+            champion = _champion(config, prior, active, encoder)
+            found.append(Subject(prior, champion, active.number if active else CONFIGURED))
     return found
 
 
-async def _champion(store: Store, prior: Learner, encoder: Encoder | Static) -> Router:
+def _champion(config: Config, prior: Learner, active: Activation | None, encoder: Encoder | Static) -> Router:
     """The active version; where there is none, or it cannot be loaded, what daemons serve instead."""
-    active = await store.active(prior.name)
     if active is None:
         return prior
     try:
-        return catalogue.load(prior.name, active.directory, encoder)
+        place = located(config, prior.name, active.version, active.directory)
+        return catalogue.load(prior.name, str(place), encoder)
     except (ArtifactError, DataError) as error:
         _log.error(
             "%s %s stands in for %s, which cannot be loaded: %s", prior.name, prior.version, active.version, error

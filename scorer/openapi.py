@@ -15,12 +15,15 @@ _PARAMETER = re.compile(r"{(\w+)}")
 _ERRORS = {
     400: "The request is wrong; `field` names where.",
     401: "No token, or a wrong one.",
-    403: "The caller may have none of the models.",
+    403: "The token may not do this; or the caller may have none of the models.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
     409: "The Idempotency-Key came before, with another body; or the call id is not unique.",
     413: "The body is too large.",
+    429: "Too many requests; Retry-After says when to come back.",
+    502: "The provider failed.",
     503: "Too busy, or the database is away; Retry-After says when to come back.",
+    504: "The provider did not answer in time.",
 }
 
 
@@ -38,17 +41,19 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "routerd", "version": version("routerd")},
         "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-        "security": [{}, {"token": []}],
         "paths": paths,
     }
 
 
 def _operation(endpoint: Endpoint, schema_of: dict[str, Any]) -> dict[str, Any]:
     answers = {status: ("As asked.", schema_of[repr(kind)]) for status, kind in endpoint.answers.items()}
-    faults = {status: (_ERRORS[status], schema_of[repr(ErrorAnswer)]) for status in endpoint.errors}
+    guarded = (401, 403, 429) if endpoint.scopes else ()
+    errors = sorted({*endpoint.errors, *guarded})
+    faults = {status: (_ERRORS[status], schema_of[repr(ErrorAnswer)]) for status in errors}
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": endpoint.handler.__name__,
+        "security": [{}, *({"token": [scope]} for scope in endpoint.scopes)],  # {}: where no tokens are configured
         "responses": {
             str(status): {"description": text, "content": {"application/json": {"schema": schema}}}
             for status, (text, schema) in (answers | faults).items()

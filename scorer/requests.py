@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from gateway_plugin import names, prompt
+from gateway_plugin import names, prompt, tokens
 from scorer import arms
 from scorer.config import Config
 from scorer.models import Size
@@ -18,10 +18,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 DERIVED = "auto:"  # how a session id begins that the gateway made of the conversation's beginning
 
+_TOKENS_A_CHARACTER = 0.5  # of a text that is not there
 _NEEDS = {"images", "audio", "tools", "json", "chars", "tokens", "max_tokens"}  # what is no tag
-
-# Bytes of UTF-8 that a token has, at the least to be expected: English has four to five, code and Chinese three.
-_BYTES_PER_TOKEN = 3.0
 
 
 class RouteRequest(msgspec.Struct, frozen=True):
@@ -71,14 +69,13 @@ class Asked(NamedTuple):
 
     @property
     def size(self) -> Size:
-        """In tokens; where only characters are known, at the most to be expected, by the bytes that the text has for
-        each."""
+        """In tokens; where only characters are known, as many for each as the text has."""
         most_out = self._number("max_tokens")
-        if tokens := self._number("tokens"):
-            return Size(tokens, most_out=most_out)
+        if counted := self._number("tokens"):
+            return Size(counted, most_out=most_out)
         chars = self._number("chars") or len(self.text)
-        width = len(self.text.encode()) / len(self.text) if self.text else 1.0
-        return Size(chars * width / _BYTES_PER_TOKEN, most_out=most_out)
+        of_each = tokens.estimate(self.text) / len(self.text) if self.text else _TOKENS_A_CHARACTER
+        return Size(chars * of_each, most_out=most_out)
 
     def _number(self, need: str) -> int | None:
         value = self.needs.get(need)
@@ -148,4 +145,6 @@ def extract(request: RouteRequest) -> Asked:
     tags = {need: value for need, value in given.items() if isinstance(value, str)}
     for need in _NEEDS & tags.keys():
         raise Problem(400, "bad_request", f"needs.{need}: expected true, false or a count", f"needs.{need}")
+    if "chars" in needs and "tokens" not in needs:  # the caller has more of it than he sends
+        del found.needs["tokens"]
     return Asked(found.text, {**found.needs, **needs}, tags)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from gateway_plugin import ids, prompt
-from scorer import guards, models, requests, rules, sampler, sessions, weighing
+from scorer import guards, models, requests, rules, sampler, sessions, telemetry, weighing
 from scorer.batching import Batcher, QueueFull
 from scorer.budget import Steering
 from scorer.config import Config
@@ -70,9 +70,11 @@ class Routing:
         job = Job(ask.router, asked.text, unit=unit)
         scored, (pin, away) = await asyncio.gather(self.score(job), self._pinned(request))
         case = _Case(request, decision_id, unit, asked, ask, guarded, rule, scored, time.time())
-        decision = await self._settle(case, pin, away)
+        with telemetry.stage("decide"):
+            decision = await self._settle(case, pin, away)
         self._remember(decision)
-        self._log(decision)
+        with telemetry.stage("log"):
+            self._log(decision)
         return decision
 
     async def score(self, job: Job) -> Scored:
@@ -86,6 +88,7 @@ class Routing:
             ) from None
         if isinstance(scored, Unscorable):
             raise Problem(503, "unscorable", f"{job.router}: {scored}", headers={"retry-after": "1"})
+        telemetry.note(*scored.stages)
         return scored
 
     async def keep(self, text: str) -> KeptPrompt:

@@ -12,6 +12,7 @@ import numpy as np
 from scorer import arms
 from scorer.calibration import Calibration
 from scorer.routers.base import Encodes, Prompts, Router, Unscorable
+from scorer.telemetry import Stage
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,15 @@ class _Group(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A job's scores in ladder order, who gave them, and what was encoded (float32, little-endian)."""
+    """A job's scores in ladder order, who gave them, what was encoded (float32, little-endian), and when it and those
+    beside it were encoded and scored."""
 
     win_rates: tuple[float, ...]
     quality: tuple[float, ...] | None
     hosted: Hosted
     embedding: bytes
     features: bytes
+    stages: tuple[Stage, ...] = ()
 
 
 class Scoring:
@@ -97,9 +100,17 @@ class Scoring:
         answers: dict[int, Scored | Unscorable] = {}
         for hosted, ladder, rows in groups.values():
             answers |= zip(rows, self._score(hosted, ladder, _take(prompts, rows)), strict=True)
-        self.took("encode", encoded - began)
-        self.took("score", time.perf_counter() - encoded)
-        return [answers[row] for row in range(len(jobs))]
+        stages = self._told(encoded - began, time.perf_counter() - encoded)
+        ordered = (answers[row] for row in range(len(jobs)))
+        return [one._replace(stages=stages) if isinstance(one, Scored) else one for one in ordered]
+
+    def _told(self, encoding: float, scoring: float) -> tuple[Stage, ...]:
+        """What a batch took until now, in seconds, as stages."""
+        self.took("encode", encoding)
+        self.took("score", scoring)
+        ended = time.time_ns()
+        encoded = ended - int(scoring * 1e9)
+        return Stage("encode", encoded - int(encoding * 1e9), encoded), Stage("score", encoded, ended)
 
     def _score(self, hosted: Hosted, ladder: tuple[str, ...], prompts: Prompts) -> list[Scored | Unscorable]:
         try:

@@ -15,7 +15,8 @@ _REFRESH_SECONDS = 60.0  # after which a pin that was seen again is written agai
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
-    """Which model a conversation is on. Times are Unix seconds; `tokens` the size of its last prompt."""
+    """Which model a conversation is on. Times are Unix seconds; `tokens` the size of its last prompt, or what of it the
+    provider said that it had in its cache."""
 
     session: str
     requested: str  # the virtual name: each has a pin of its own

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scorer import contamination
+from scorer import contamination, sharding
 from scorer.battles import Battles, read
 from scorer.routers.base import Encodes, Prompts
 from scorer.tables import DataError, read_table
@@ -75,10 +75,11 @@ def frequent(battles: Battles, least: int) -> Battles:
 
 def encode(encoder: Encodes, texts: Sequence[str], progress: Progress = lambda done, total: None) -> Prompts:
     """All texts, reporting every few hundred."""
+    blocks = [texts[start : start + _BLOCK] for start in range(0, max(len(texts), 1), _BLOCK)]
     parts = []
-    for start in range(0, max(len(texts), 1), _BLOCK):
-        parts.append(encoder.encode(texts[start : start + _BLOCK]))
-        progress(min(start + _BLOCK, len(texts)), len(texts))
+    for part in sharding.encoded(encoder, blocks):
+        parts.append(part)
+        progress(min(len(parts) * _BLOCK, len(texts)), len(texts))
     return Prompts(
         tuple(texts),
         np.concatenate([p.embeddings for p in parts]),

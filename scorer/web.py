@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -68,6 +70,7 @@ class Endpoint(NamedTuple):
     body: object = None  # msgspec type
     errors: tuple[int, ...] = ()
     headers: tuple[str, ...] = ()  # that it reads, beside the usual ones
+    scopes: tuple[str, ...] = ("admin",)  # of a token that may call it: any of them (scorer/tokens.py); none: anybody
 
     @property
     def route(self) -> Route:
@@ -110,6 +113,15 @@ def decode(body: bytes, kind: type[T]) -> T:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, "bad_json", f"the body is not JSON: {error}") from None
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether the Host header is a loopback name: a stranger's name that resolves to one is not (DNS rebinding)."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _invalid(message: str) -> Problem:

@@ -18,14 +18,19 @@ def wanted(query: QueryParams) -> Wanted:
     seconds = PERIODS[_one_of("period", query.get("period") or "month", tuple(PERIODS))]
     status, rated = query.get("status") or None, query.get("rated") or None
     return Wanted(
-        model=query.get("model") or None,
-        router=query.get("router") or None,
+        model=_text(query, "model"),
+        router=_text(query, "router"),
         status=cast(Status, _one_of("status", status, get_args(Status))) if status else None,
         rated=cast(Rated, _one_of("rated", rated, get_args(Rated))) if rated else None,
-        user=query.get("user") or None,
+        user=_text(query, "user"),
         after=time.time() - seconds if seconds else 0.0,
-        before=query.get("before") or Wanted().before,
+        before=_text(query, "before") or Wanted().before,
     )
+
+
+def _text(query: QueryParams, field: str) -> str | None:
+    """Without NUL, which no text in a database has, and PostgreSQL takes in none to compare with."""
+    return query.get(field, "").replace("\0", "") or None
 
 
 def _one_of(field: str, value: str, accepted: tuple[str, ...]) -> str:

@@ -30,6 +30,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return _minus(f"{value:,.{digits}f}")
 
 
+def signed(value: float) -> str:
+    """With a plus or a real minus."""
+    return _minus(f"{value:+.3f}")
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Of a share in [0, 1]."""
     return NOTHING if value is None or not math.isfinite(value) else f"{number(100 * value, digits)}{_NARROW}%"
@@ -66,7 +71,7 @@ def short(version: str | None) -> str:
 
 def filters() -> dict[str, Any]:
     """By the names that templates know them by."""
-    return {each.__name__: each for each in (number, percent, dollars, between, moment, short)}
+    return {each.__name__: each for each in (number, signed, percent, dollars, between, moment, short)}
 
 
 def _minus(text: str) -> str:

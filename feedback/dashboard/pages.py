@@ -15,19 +15,23 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from feedback import drift, retrain, rollback
+from feedback import drift, retention, retrain, rollback
 from feedback.dashboard import charts, figures, filters, formats, standing, visits
 from feedback.dashboard.commands import Busy, Commands
 from feedback.dashboard.summary import Summaries, read_days
 from feedback.database import Unavailable
+from feedback.explaining import Explainer
 from feedback.listing import Rated, Status, Wanted
 from feedback.store import Store
 from feedback.versions import Version
 from feedback.writer import DecisionWriter
 from gateway_plugin import ids, names
+from scorer import shelf
+from scorer.auth import address
+from scorer.buckets import Buckets
 from scorer.config import Config
 from scorer.scoring import Scoring
-from scorer.web import Problem, read_body
+from scorer.web import Problem, names_this_machine, read_body
 
 DAYS = (1, 7, 30, 90)
 _HERE = Path(__file__).parent
@@ -36,6 +40,8 @@ _GLANCE = 8  # decisions, and runs, on the first page
 _RUNS = 30
 _FORM_BYTES = 16 * 1024
 _WAIT_SECONDS = 6.0  # for a command's end, before the page says that it runs
+_ATTEMPTS = 20  # at a login from one address at once, and then one in three seconds
+_ATTEMPTS_PER_SECOND = 1 / 3
 _STATIC = ("style.css", "icon.svg")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -69,6 +75,7 @@ class Pages:
         writer: DecisionWriter,
         scoring: Scoring,
         summaries: Summaries,
+        explainer: Explainer,
         configured: Mapping[str, Version],
         commands: Commands | None,
     ) -> None:
@@ -77,9 +84,12 @@ class Pages:
         self._writer = writer
         self._scoring = scoring
         self._summaries = summaries
+        self._explainer = explainer
         self._configured = configured
+        self._shelf = shelf.opened(config.artifacts, config.data_dir)
         self._commands = commands
-        self._visits = visits.Visits(config.token)
+        self._visits = visits.Visits(config.admins)
+        self._attempts = Buckets(_ATTEMPTS_PER_SECOND, _ATTEMPTS)
         self._templates = _templates()
 
     def routes(self) -> list[Route]:
@@ -120,7 +130,7 @@ class Pages:
 
     def _stranger(self, request: Request) -> Response | None:
         """Without a token, only whoever asks for this machine by its own name."""
-        if self._visits.open and not visits.names_this_machine(request):
+        if self._visits.open and not names_this_machine(request.headers.get("host", "")):
             return self._fault(421, "without a `token` in the configuration this answers to localhost alone")
         return None
 
@@ -133,9 +143,12 @@ class Pages:
         then = form.get("then", "/")
         if not visits.of_this_site(request):
             return self._fault(403, "the form was sent from another site")
-        if not self._visits.admits(form.get("token", "")):
+        if self._attempts.take(address(request.scope)):
+            return self._fault(429, "too many attempts to log in; wait a minute")
+        token = form.get("token", "")
+        if not self._visits.admits(token):
             return self._render("login.html", None, 403, wrong=True, then=then)
-        visit = Visit(request, self._visits.issue())
+        visit = Visit(request, self._visits.issue(token))
         return _with_session(RedirectResponse(_local(then), 303), visit)
 
     async def _logout(self, visit: Visit) -> Response:
@@ -200,10 +213,12 @@ class Pages:
         if record is None:
             raise Problem(404, "unknown_decision", f"no decision {decision_id}")
         made_at = record.decision.created_at if record.decision else ids.minted_at(decision_id)
-        return self._render("decision.html", visit, record=record, made_at=made_at)
+        explained = await self._explainer.explain(record.decision) if record.decision else None
+        return self._render("decision.html", visit, record=record, made_at=made_at, explained=explained)
 
     async def _runs(self, visit: Visit) -> Response:
-        made = {job: await self._store.runs(job, _RUNS) for job in (retrain.JOB, drift.JOB, rollback.JOB)}
+        jobs = retrain.JOB, drift.JOB, rollback.JOB, retention.JOB
+        made = {job: await self._store.runs(job, _RUNS) for job in jobs}
         return self._render("runs.html", visit, made=made, drift=await drift.newest(self._store))
 
     async def _versions(self, visit: Visit) -> Response:
@@ -212,7 +227,7 @@ class Pages:
     async def _standing(self) -> list[standing.RouterStanding]:
         serving = {name: hosted.router.version for name, hosted in self._scoring.hosted.items()}
         rate = self._config.rollback.error_rate
-        return await standing.of_all(self._store, self._config.data_dir, serving, self._configured, rate)
+        return await standing.of_all(self._store, self._shelf, serving, self._configured, rate)
 
     # What there is to do
 

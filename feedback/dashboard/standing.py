@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from feedback import rollback, versions
 from feedback.holdback import Finding
 from feedback.records import Activation
 from feedback.store import Store
 from feedback.versions import Version
+from scorer.artifacts import ArtifactError
+from scorer.shelf import Shelf
 
 SERVES, HELD_BACK, UNDONE = "serves", "held back", "rolled back by itself"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,14 @@ class RouterStanding:
 
 
 async def of_all(
-    store: Store, data_dir: Path, serving: Mapping[str, str], configured: Mapping[str, Version], error_rate: float
+    store: Store, shelf: Shelf, serving: Mapping[str, str], configured: Mapping[str, Version], error_rate: float
 ) -> list[RouterStanding]:
     """serving: of each router the version that this daemon has loaded. Raises Unavailable."""
     found = []
     for router, version in serving.items():
         history = await store.activations(router)
         artifact = configured.get(router)
-        known = await asyncio.to_thread(versions.installed, data_dir, router)
+        known = await _installed(shelf, router)
         known = [*known, *([artifact] if artifact else [])]
         states = _states(history, artifact, version)
         found.append(
@@ -66,6 +70,15 @@ async def of_all(
             )
         )
     return found
+
+
+async def _installed(shelf: Shelf, router: str) -> list[Version]:
+    """None while the shelf does not answer: the page has more to show."""
+    try:
+        return await asyncio.to_thread(versions.installed, shelf, router)
+    except ArtifactError as error:
+        _log.warning("versions of %s cannot be listed: %s", router, error)
+        return []
 
 
 def _standing(one: Version, states: Mapping[str | None, str]) -> Standing:

@@ -221,7 +221,8 @@ def endpoint(summaries: Summaries) -> Endpoint:
         figures,
         "What routing did and saved in the last days, 1 to 365: the figures of the dashboard.",
         answers={200: dict[str, Any]},
-        errors=(400, 401, 503),
+        errors=(400, 503),
+        scopes=("admin",),
     )
 
 

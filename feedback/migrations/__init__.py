@@ -56,14 +56,28 @@ def _write_ahead(engine: Engine) -> None:
                 time.sleep(0.02)
 
 
+def revisions() -> list[str]:
+    """Of this version, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+
+
+def ahead(connection: Connection) -> str | None:
+    """What there is to say where a newer routerd has upgraded the database; None: it has not."""
+    known = revisions()
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    newer = [revision for revision in context.get_current_heads() if revision not in known]
+    return f"its schema, {newer[0]}, is of a newer routerd; upgrade this one" if newer else None
+
+
 def _upgrade(connection: Connection) -> None:
+    if fault := ahead(connection):
+        raise StoreError(f"{shown(connection.engine.url)}: {fault}")
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    for revision in context.get_current_heads():
-        if revision not in known:
-            url = shown(connection.engine.url)
-            raise StoreError(f"{url}: its schema, {revision}, is of a newer routerd; upgrade this one")
-    command.upgrade(config, "head")
+    return config

@@ -33,10 +33,11 @@ def group() -> None:
 def show_all(path: Path, name: str | None) -> None:
     """Every version, the newest first: * serves, - is held back beside it, x was rolled back by itself."""
     from feedback import versions
+    from scorer import hosting
 
     config = load(path)
     for router in [_hosted(config, name)] if name else config.routers:
-        found = [*versions.installed(config.data_dir, router), *_configured(config, router)]
+        found = [*versions.installed(hosting.open_shelf(config), router), *_configured(config, router)]
         history = _history(config, router)
         marks = _marks(history, found)
         for version, manifest in ((one.manifest.version, one.manifest) for one in found):
@@ -140,11 +141,12 @@ def _configured(config: Config, router: str) -> list[Version]:
 def _find(config: Config, router: str, version: str) -> Version:
     """A version by its name, or by what only its name begins or ends with. Raises ConfigError."""
     from feedback import versions
+    from scorer import hosting
 
     configured = _configured(config, router)
     if version == _CONFIGURED and configured:
         return configured[0]
-    known = [*versions.installed(config.data_dir, router), *configured]
+    known = [*versions.installed(hosting.open_shelf(config), router), *configured]
     found = [one for one in known if version in (one.manifest.version, one.manifest.version.rpartition("-")[2])]
     if len(found) != 1:
         names = ", ".join(one.manifest.version for one in known) or "none"
@@ -202,12 +204,12 @@ def _activate(config: Config, router: str, version: Version, by: str, holdback: 
     from scorer import catalogue, hosting
 
     encoder = hosting.load_encoder(config)
-    loaded = catalogue.load(router, str(version.directory), encoder)
+    directory = hosting.located(config, router, version.manifest.version, str(version.directory.resolve()))
+    loaded = catalogue.load(router, str(directory), encoder)
     plan = hosting.plan(config, encoder)
 
     async def publish(store: Store) -> None:
         calibration = await retrain.calibrated(store, plan, loaded)
-        directory = version.directory.resolve()
         await retrain.activate(store, plan, loaded, directory, calibration, by, holdback=holdback)
 
     in_store(config, publish)

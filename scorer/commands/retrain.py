@@ -47,7 +47,7 @@ async def _retrain(config: Config, dry_run: bool, scheduled_for: float) -> None:
         for subject in subjects:
             name = subject.prior.name
             history = await store.activations(name)
-            if gone := versions.prune(config.data_dir, name, history, config.retrain.keep_versions):
+            if gone := versions.prune(plan.shelf, name, history, config.retrain.keep_versions):
                 click.echo(f"{name}: {len(gone)} old versions deleted")
     finally:
         await store.close()

@@ -13,12 +13,12 @@ import click
 if TYPE_CHECKING:
     from feedback.store import Store
     from scorer.config import Config
-    from scorer.encoder import Encoder
-    from scorer.static import Static
+    from scorer.routers.base import Encodes
+    from scorer.sharding import Map
 
 FILE = click.Path(path_type=Path)
 T = TypeVar("T")
-_CHOSEN = "routerd.encoder"
+_CHOSEN, _CLUSTER, _MAP = "routerd.encoder", "routerd.ray", "routerd.map"
 
 
 def split(names: str) -> list[str]:
@@ -42,17 +42,44 @@ def with_encoder(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-def load_encoder() -> Encoder | Static:
-    """The one that the command was given."""
-    from scorer import catalogue
-    from scorer.encoder import MODEL
-    from scorer.sections import ENCODERS
+def load_encoder() -> Encodes:
+    """The one that the command was given; with --ray, all the cluster's."""
+    from scorer import catalogue, sharding
 
     chosen: str = click.get_current_context().meta[_CHOSEN]
-    if chosen in ENCODERS:
-        return catalogue.load_encoder(chosen)
-    where = Path(chosen)
-    return catalogue.load_encoder("minilm" if (where / MODEL).is_file() else "static", where)
+    encoder, mapped = catalogue.named_encoder(chosen), mapping()
+    return encoder if mapped is map else sharding.Spread(encoder, chosen, mapped)
+
+
+def with_ray(command: Callable[..., None]) -> Callable[..., None]:
+    """The option that `mapping` goes by."""
+
+    def note(context: click.Context, _: click.Parameter, address: str | None) -> None:
+        context.meta[_CLUSTER] = address
+
+    return click.option(
+        "--ray",
+        is_flag=False,
+        flag_value="local",
+        metavar="[ADDRESS]",
+        help="Share the work out over a Ray cluster; without its address over this machine's cores.",
+        expose_value=False,
+        callback=note,
+    )(command)
+
+
+def mapping() -> Map:
+    """The cluster that the command was given, until it ends; the builtin without one."""
+    from scorer import sharding
+
+    context = click.get_current_context()
+    address: str | None = context.meta.get(_CLUSTER)
+    if address is None:
+        return map
+    if _MAP not in context.meta:
+        context.meta[_MAP] = context.with_resource(sharding.cluster(address))
+    mapped: Map = context.meta[_MAP]
+    return mapped
 
 
 def in_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from scorer.commands.shared import FILE, load_encoder, progress, split, with_encoder
+from scorer.commands.shared import FILE, load_encoder, mapping, progress, split, with_encoder, with_ray
 
 if TYPE_CHECKING:
     from scorer.routers.base import Encodes
@@ -26,6 +27,7 @@ def _learns(command: Callable[..., None]) -> Callable[..., None]:
     """The options that all routers are trained with."""
     for option in (
         with_encoder,
+        with_ray,
         click.option("--out", type=FILE, required=True, help="The artifact's directory; it must not exist yet."),
         click.option("--least", type=int, default=1, show_default=True, help="Battles a model needs to be learned."),
         click.option("--evaluation", type=FILE, multiple=True, help="Tables whose `prompt`s must not be learned from."),
@@ -35,16 +37,40 @@ def _learns(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _reads_text(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of routers that read texts: no sample of vectors does to calibrate them."""
-    for option in (
-        click.option("--sample-name", default="sample", show_default=True),
-        click.option(
-            "--sample", type=FILE, multiple=True, help="Tables whose `prompt`s calibrate it until there is traffic."
-        ),
-    ):
-        command = option(command)
-    return command
+def _reads_text(base: str, strong: str, weak: str) -> Callable[[Callable[..., Bert | Causal]], Callable[..., None]]:
+    """A command of a router that reads texts: given battles, it fits. No sample of vectors does to calibrate it, so
+    that goes with it. base, strong, weak: help of these options."""
+
+    def decorate(fit: Callable[..., Bert | Causal]) -> Callable[..., None]:
+        @wraps(fit)
+        def command(
+            battles: tuple[Path, ...],
+            evaluation: tuple[Path, ...],
+            least: int,
+            out: Path,
+            sample: tuple[Path, ...],
+            sample_name: str,
+            **chosen: object,
+        ) -> None:
+            texts = _texts(sample)
+            data = _training_set(load_encoder(), battles, evaluation, least)
+            with progress("reading prompts") as shown:
+                router = fit(data, shown, **chosen)
+            _save_sampled(router, sample_name, texts, out)
+
+        for option in (
+            click.option("--sample-name", default="sample", show_default=True),
+            click.option(
+                "--sample", type=FILE, multiple=True, help="Tables whose `prompt`s calibrate it until there is traffic."
+            ),
+            click.option("--weak", default="mixtral-8x7b-instruct-v0.1", show_default=True, help=weak),
+            click.option("--strong", default="gpt-4-1106-preview", show_default=True, help=strong),
+            click.option("--base", "source", help=f"A directory, an installed package or a hub name; {base}."),
+        ):
+            command = option(command)
+        return _learns(command)
+
+    return decorate
 
 
 @group.command("mf")
@@ -117,11 +143,18 @@ def _say_luck(data: TrainingSet, pair: tuple[str, str], seeds: int, encoder_id: 
 @group.command("sw")
 @_learns
 @click.option("--variant", type=click.Choice(["sharp", "upstream"]), default="sharp", show_default=True)
-def train_sw(battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int, out: Path, variant: str) -> None:
+@click.option("--most-rows", type=click.IntRange(1), help="`upstream`: prompts that are kept of more, about; 200,000.")
+def train_sw(
+    battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int, out: Path, variant: str, most_rows: int | None
+) -> None:
     """Collect battles for similarity-weighted ranking; RouteLLM's own form is `upstream`."""
-    from scorer import features
-    from scorer.routers.similarity import Sharp, Similarity, Upstream
+    from scorer import features, sharding
+    from scorer.routers.similarity import Similarity
+    from scorer.routers.variants import Sharp, Upstream
 
+    if most_rows and variant != "upstream":
+        raise click.UsageError("--most-rows goes with --variant upstream")
+    upstream = Upstream(most_rows=most_rows) if most_rows else Upstream()
     encoder = load_encoder()
     data = _training_set(encoder, battles, evaluation, least)
     router = Similarity.fit(
@@ -129,8 +162,9 @@ def train_sw(battles: tuple[Path, ...], evaluation: tuple[Path, ...], least: int
         data.prompts,
         encoder_id=encoder.id,
         features=features.NAMES,
-        chosen=Sharp() if variant == "sharp" else Upstream(),
+        chosen=Sharp() if variant == "sharp" else upstream,
         data=data.record,
+        gather=partial(sharding.summed, mapping()),
     )
     click.echo(f"{router.save(out)}: version {router.version}")
 
@@ -161,87 +195,62 @@ def train_boosted(
 
 
 @group.command("bert")
-@_learns
-@_reads_text
-@click.option("--base", "source", help="A directory, an installed package or a hub name; default all-MiniLM-L6-v2.")
-@click.option("--strong", default="gpt-4-1106-preview", show_default=True, help="One side: this model and its peers.")
-@click.option("--weak", default="mixtral-8x7b-instruct-v0.1", show_default=True, help="The other side, likewise.")
+@_reads_text("default all-MiniLM-L6-v2", strong="One side: this model and its peers.", weak="The other side, likewise.")
 def train_bert(
-    battles: tuple[Path, ...],
-    evaluation: tuple[Path, ...],
-    least: int,
-    out: Path,
-    source: str | None,
-    strong: str,
-    weak: str,
-    sample: tuple[Path, ...],
-    sample_name: str,
-) -> None:
+    data: TrainingSet, reading: Callable[[int, int], None], source: str | None, strong: str, weak: str
+) -> Bert:
     """Tune an encoder to tell a strong side's wins, ties and losses; needs routerd[text]."""
     from scorer import pairing
     from scorer.routers.bert import Bert, Hyperparameters
 
-    texts = _texts(sample)
-    data = _training_set(load_encoder(), battles, evaluation, least)
     for side, models in zip(("strong", "weak"), pairing.peers(data.battles, strong, weak), strict=True):
         click.echo(f"{side}: {', '.join(models)}")
-    with progress("reading prompts") as shown:
-        router = Bert.fit(
-            data.battles,
-            strong=strong,
-            weak=weak,
-            chosen=Hyperparameters(source) if source else Hyperparameters(),
-            data=data.record,
-            reading=shown,
-            told=lambda epoch, loss: click.echo(f"epoch {epoch}: held-out loss {loss:.4f}"),
-        )
-    _save_sampled(router, sample_name, texts, out)
+    return Bert.fit(
+        data.battles,
+        strong=strong,
+        weak=weak,
+        chosen=Hyperparameters(source) if source else Hyperparameters(),
+        data=data.record,
+        reading=reading,
+        told=_tell,
+    )
 
 
 @group.command("causal")
-@_learns
-@_reads_text
-@click.option("--base", "source", help="Directory, installed package or hub name; by default SmolLM2-135M-Instruct.")
-@click.option("--strong", default="gpt-4-1106-preview", show_default=True, help="The model that weak ones are below.")
-@click.option(
-    "--weak",
-    default="mixtral-8x7b-instruct-v0.1",
-    show_default=True,
-    help="The model whose answers are graded, and its peers with it; or several, comma-separated: these alone.",
-)
 @click.option("--prompts", type=click.IntRange(20), help="To learn from at most; the small sources are taken whole.")
+@_reads_text(
+    "by default SmolLM2-135M-Instruct",
+    strong="The model that weak ones are below.",
+    weak="The model whose answers are graded, and its peers with it; or several, comma-separated: these alone.",
+)
 def train_causal(
-    battles: tuple[Path, ...],
-    evaluation: tuple[Path, ...],
-    least: int,
-    out: Path,
+    data: TrainingSet,
+    reading: Callable[[int, int], None],
     source: str | None,
     strong: str,
     weak: str,
     prompts: int | None,
-    sample: tuple[Path, ...],
-    sample_name: str,
-) -> None:
+) -> Causal:
     """Tune a causal language model to grade the weak model's answers; needs routerd[text]."""
     from scorer import bases, pairing
     from scorer.routers.causal import Causal, Hyperparameters
 
-    texts = _texts(sample)
-    data = _training_set(load_encoder(), battles, evaluation, least)
     named = split(weak)
     graded = named if len(named) > 1 else pairing.peers(data.battles, strong, *named)[1]
     click.echo(f"graded: {', '.join(graded)}")
-    with progress("reading prompts") as shown:
-        router = Causal.fit(
-            data.battles,
-            base=bases.load(source or bases.SOURCE),
-            weak=graded,
-            chosen=Hyperparameters(prompts=prompts) if prompts else Hyperparameters(),
-            data=data.record,
-            reading=shown,
-            told=lambda epoch, loss: click.echo(f"epoch {epoch}: held-out loss {loss:.4f}"),
-        )
-    _save_sampled(router, sample_name, texts, out)
+    return Causal.fit(
+        data.battles,
+        base=bases.load(source or bases.SOURCE),
+        weak=graded,
+        chosen=Hyperparameters(prompts=prompts) if prompts else Hyperparameters(),
+        data=data.record,
+        reading=reading,
+        told=_tell,
+    )
+
+
+def _tell(epoch: int, loss: float) -> None:
+    click.echo(f"epoch {epoch}: held-out loss {loss:.4f}")
 
 
 def _texts(sample: tuple[Path, ...]) -> list[str]:

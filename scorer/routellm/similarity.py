@@ -26,6 +26,7 @@ from scorer.routellm import files, reference
 from scorer.routellm.embeddings import Embeddings, embeddings_for
 from scorer.routers import similarity
 from scorer.routers.base import Prompts, Scores, UnknownModel, spread
+from scorer.routers.variants import Upstream
 from scorer.sections import EmbeddingsConfig
 from scorer.tables import DataError, Table, read_table
 
@@ -112,7 +113,7 @@ def _appended(
     prompts = _prompts(some.prompts, vectors[rows])
     if ranking is not None:
         return ranking.append(some, prompts)
-    chosen = similarity.Upstream()
+    chosen = Upstream()
     return similarity.Similarity.fit(some, prompts, encoder_id="", features=(), chosen=chosen)
 
 

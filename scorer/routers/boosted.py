@@ -24,6 +24,7 @@ from scorer.battles import Battles
 from scorer.features import NAMES
 from scorer.pairing import ThreeWay, three_way
 from scorer.routers.base import Prompts, Scores, spread, standardised
+from scorer.routers.grounds import CONSTANT, EMBEDDING, Grounds, Part
 from scorer.tables import DataError
 
 if TYPE_CHECKING:
@@ -77,6 +78,21 @@ class Boosted:
         x, prior = _inputs(prompts, self._tensors, self._length)
         win_rate = self._trees.inplace_predict(x, base_margin=prior, validate_features=False)
         return Scores(spread(win_rate.astype(np.float64), len(ladder)))
+
+    def explain(self, prompt: Prompts, ladder: Sequence[str]) -> list[Grounds]:
+        """Of the cheapest model's win rate: XGBoost's contributions, which are SHAP values (arXiv 1802.03888), with
+        the prior's slope added to that of the length."""
+        import xgboost
+
+        x, prior = _inputs(prompt, self._tensors, self._length)
+        rows = xgboost.DMatrix(x, base_margin=prior)
+        value = self._trees.predict(rows, pred_contribs=True, validate_features=False)[0].astype(np.float64)
+        names, d = self._about["features"], prompt.embeddings.shape[1]
+        sloped = float(prior[0] - self._tensors["prior"][0])
+        value[d + self._length] += sloped
+        constant = Part(CONSTANT, float(value[-1]) - sloped)
+        parts = Part(EMBEDDING, float(value[:d].sum())), *map(Part, names, value[d:-1].tolist()), constant
+        return [Grounds(ladder[-1], "win rate", sum(part.value for part in parts), parts)]
 
     @classmethod
     def fit(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _TOLERANCE = 1e-6  # nats: a step below it is the last, and leaves an error of about its square
+_TINY = np.finfo(float).tiny  # beside a step of nothing
 _MOST_STEPS = 200  # never seen to be reached: under 10 are usual
 
 
@@ -29,27 +30,41 @@ def strengths(wins: Floats, ridge: Floats | float, centre: Floats | float = 0.0,
     n, k, _ = wins.shape
     ridge, centre = np.broadcast_to(ridge, k), np.broadcast_to(centre, k)
     theta = np.tile(np.asarray(centre if start is None else start, np.float64), (n, 1))
-    games, won = np.ascontiguousarray(wins + wins.transpose(0, 2, 1)), wins.sum(axis=2)
-    active = np.arange(n)
+    games, active = np.ascontiguousarray(wins + wins.transpose(0, 2, 1)), np.arange(n)
+    won = wins.sum(axis=2) - _diagonal(wins)
+    _diagonal(games)[...] = 0
     for _ in range(_MOST_STEPS):
         at = theta[active]
         p = sigmoid(at[:, :, None] - at[:, None, :])
         expected = games * p
         gradient = expected.sum(axis=2) - won + ridge * (at - centre)
-        hessian = -expected * (1 - p)
-        diagonal = np.einsum("nii->ni", hessian)
-        diagonal[...] = 0
-        diagonal[...] = ridge - hessian.sum(axis=2)
+        hessian = expected * (p - 1)
+        _diagonal(hessian)[...] = ridge - hessian.sum(axis=2)
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        spread = step.max(axis=1) - step.min(axis=1)
-        damping = np.where(spread > 0, np.log1p(spread) / np.maximum(spread, np.finfo(float).tiny), 1)
-        theta[active] = at - damping[:, None] * step
+        spread = np.ptp(step, axis=1, keepdims=True) + _TINY
+        theta[active] = at - np.log1p(spread) / spread * step
         going = np.abs(step).max(axis=1) > _TOLERANCE
         if not going.any():
             break
         if not going.all():
             active, games, won = active[going], games[going], won[going]
     return theta
+
+
+def curvature(wins: Floats, theta: Floats, ridge: float) -> Floats:
+    """(k, k) Hessian of one ranking's objective; wins (k, k), theta (k,)."""
+    p = sigmoid(theta[:, None] - theta)
+    hessian = np.empty_like(wins)
+    hessian[...] = (wins + wins.T) * p * (p - 1)
+    np.fill_diagonal(hessian, 0)
+    np.fill_diagonal(hessian, ridge - hessian.sum(axis=1))
+    return hessian
+
+
+def _diagonal(matrices: Floats) -> Floats:
+    """(n, k) view of (n, k, k)."""
+    view: Floats = np.einsum("nii->ni", matrices)
+    return view
 
 
 def sigmoid(x: Floats) -> Floats:

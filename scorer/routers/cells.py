@@ -7,17 +7,24 @@ in any order, and it takes another one for a batch: the result is the same to th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scorer.battles import Battles
+from scorer import artifacts
+from scorer.battles import BAR, Battles
+from scorer.routers.base import Prompts, standardised
 
 Floats = NDArray[np.float64]
 
+_TENSORS = {"rows", "count", "pair", "wins", "pairs", "player", "mean", "scale"}
+
 _PEAK = 127  # of an int8 row
 _EXACT = 2**24  # float32 holds all whole numbers up to here
+_TOGETHER = 16_384  # entries that a moment is summed over at once
 _CHUNK = 1024  # rows made float32 at once, since numpy multiplies no int8: they stay in the processor's cache
 
 
@@ -39,13 +46,15 @@ class Cells:
         row = np.repeat(np.arange(len(rows)), count)
         self._begin = np.concatenate([[0], np.cumsum(count)])
         self._pair = pair.astype(np.intp)
-        self._first, self._second = np.ascontiguousarray(wins.T, np.float64)
+        self._won = np.ascontiguousarray(wins, np.float64)
         self._fought = np.zeros((int(pairs.max(initial=-1)) + 1, len(rows)), bool)
         for side in pairs.T:
             self._fought[side[self._pair], row] = True
-        order = np.argsort(self._pair, kind="stable")  # by pair: sums over all rows run through memory once, in order
-        self._met, self._starts = np.unique(self._pair[order], return_index=True)
-        self._by_pair = row[order], self._first[order], self._second[order]
+        entry, side = np.nonzero(self._won)
+        sides = 2 * self._pair[entry] + side
+        order = np.argsort(sides, kind="stable")  # by pair and winner: sums over all rows run through memory in order
+        self._met, self._starts = np.unique(sides[order], return_index=True)
+        self._by_winner = row[entry][order], self._won[entry, side][order]
         self.total = self.summed(np.ones(len(rows)), len(pairs))
 
     def __len__(self) -> int:
@@ -68,27 +77,78 @@ class Cells:
 
     def summed(self, weights: Floats, pairs: int) -> Floats:
         """(pairs, 2): what the first and the second model of each pair won, rows counting with `weights` (n,)."""
-        if 2 * np.count_nonzero(weights) < len(self):
+        if weights.min(initial=1) == 0 and 2 * np.count_nonzero(weights) < len(self):  # counting takes a while
             return self._summed_few(np.flatnonzero(weights), weights, pairs)
-        row, *won = self._by_pair
-        weight, sums = weights[row], np.zeros((pairs, 2))
+        (row, won), sums = self._by_winner, np.zeros(2 * pairs)
         if len(row):
-            sums[self._met] = np.stack([np.add.reduceat(weight * each, self._starts) for each in won], axis=1)
-        return sums
+            weighed = weights.take(row)
+            weighed *= won
+            sums[self._met] = np.add.reduceat(weighed, self._starts)
+        return sums.reshape(pairs, 2)
+
+    def moment(self, weights: Floats, pairs: int) -> NDArray[np.float32]:
+        """(pairs, 2, d): the same times the rows' unit vectors."""
+        row, won = self._by_winner
+        side = np.repeat(self._met, np.diff(self._starts, append=len(row)))
+        sums = np.zeros((2 * pairs, self.rows.shape[1]))
+        for begin in range(0, len(row), _TOGETHER):
+            part = slice(begin, begin + _TOGETHER)
+            scale = won[part] * weights[row[part]] / self._norms[row[part]]
+            met, starts = np.unique(side[part], return_index=True)
+            sums[met] += np.add.reduceat(self.rows[row[part]] * scale[:, None], starts)
+        return sums.reshape(pairs, 2, -1).astype(np.float32)
+
+    def taken(self, rows: NDArray[np.intp], counting: Floats, pairs: NDArray[np.int32]) -> Cells:
+        """Some rows (m,), what was won on them counting so many times (m,)."""
+        entries, length = self._entries(rows), self.count[rows]
+        wins = (self._won[entries] * np.repeat(counting, length)[:, None]).astype(np.float32)
+        return Cells(self.rows[rows], length, self.pair[entries], wins, pairs)
+
+    def worth(self, each: Floats) -> Floats:
+        """(n,): what each row's wins come to if one of the first and of the second model of a pair is worth `each`
+        (pairs, 2)."""
+        row = np.repeat(np.arange(len(self)), self.count)
+        worths = (self._won * each[self._pair]).sum(axis=1)
+        return np.bincount(row, worths, len(self)).astype(np.float64, copy=False)
+
+    def entries(self, row: int) -> Iterator[tuple[int, float, float]]:
+        """Of a row: a pair's number, and what its first and its second model won."""
+        for entry in range(self._begin[row], self._begin[row + 1]):
+            yield int(self._pair[entry]), float(self._won[entry, 0]), float(self._won[entry, 1])
 
     def _summed_few(self, rows: NDArray[np.intp], weights: Floats, pairs: int) -> Floats:
         """The same, touching the entries of some rows alone."""
+        entries = self._entries(rows)
+        pair, weight = self._pair[entries], np.repeat(weights[rows], self.count[rows])
+        won = self._won[entries] * weight[:, None]
+        return np.stack([np.bincount(pair, each, minlength=pairs) for each in won.T], axis=1)
+
+    def _entries(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Of some rows, in their order."""
         length = self.count[rows].astype(np.intp)
-        entries = np.arange(length.sum()) + np.repeat(self._begin[rows] - np.cumsum(length) + length, length)
-        pair, weight = self._pair[entries], np.repeat(weights[rows], length)
-        won = (self._first[entries], self._second[entries])
-        return np.stack([np.bincount(pair, weight * each, minlength=pairs) for each in won], axis=1)
+        entries: NDArray[np.intp] = np.arange(length.sum())
+        return entries + np.repeat(self._begin[rows] - np.cumsum(length) + length, length)
+
+
+def joined(blocks: Sequence[Cells], pairs: NDArray[np.int32]) -> Cells:
+    """Their rows in one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    rows, count, pair, wins = (
+        np.concatenate([getattr(block, name) for block in blocks]) for name in ("rows", "count", "pair", "wins")
+    )
+    return Cells(rows, count, pair, wins, pairs)
+
+
+def mirrored(pairs: NDArray[np.int32], model: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Of the pairs that the model is in: their numbers, and whether it comes first."""
+    theirs = np.flatnonzero((pairs == model).any(axis=1))
+    return theirs, pairs[theirs, 0] == model
 
 
 def copied(cells: Cells, pairs: NDArray[np.int32], model: int, copy: int) -> tuple[Cells, NDArray[np.int32]]:
     """Cells in which `copy`, a number above all others, has fought every battle of `model`; and the pairs, extended."""
-    theirs = np.flatnonzero((pairs == model).any(axis=1))
-    flipped = pairs[theirs, 0] == model  # the other one's number is the lower
+    theirs, flipped = mirrored(pairs, model)  # the copy comes second: the other one's number is the lower
     others = np.where(flipped, pairs[theirs, 1], pairs[theirs, 0])
     extended = np.concatenate([pairs, np.stack([others, np.full(len(others), copy)], axis=1)]).astype(np.int32)
     row, pair = np.repeat(np.arange(len(cells)), cells.count), cells.pair.astype(np.intp)
@@ -131,9 +191,47 @@ def gathered(
     return cells, extended
 
 
+def units(prompts: Prompts, mean: NDArray[np.float32], scale: NDArray[np.float32], features: float) -> Floats:
+    """(n, d) unit embeddings or, with `features`, (n, d + f) units of [embedding; features * standardised / sqrt f]."""
+    x = prompts.embeddings.astype(np.float64)
+    if features and mean.size:
+        scaled = standardised(prompts.features, mean, scale)
+        x = np.concatenate([x, scaled * (features / mean.size**0.5)], axis=1)
+    norms = np.sqrt(np.square(x).sum(axis=1, keepdims=True))
+    unit: Floats = x / np.maximum(norms, np.finfo(np.float32).tiny)
+    return unit
+
+
 def queries(vectors: Floats) -> NDArray[np.float32]:
     """Unit vectors (q, d) as whole numbers, as long as exactness allows: cosines are good to about 1e-4."""
     dimension = vectors.shape[1]
     length = _EXACT / (_PEAK * dimension**0.5) - dimension**0.5 / 2 - 1  # what rounding may add is taken off
     whole: NDArray[np.float32] = np.round(vectors * length).astype(np.float32)
     return whole
+
+
+def check(directory: Path, manifest: artifacts.Manifest, tensors: Mapping[str, NDArray[Any]], features: bool) -> None:
+    """What artifacts.read cannot know: that tensors fit each other, the models, and the features if rows have them.
+    Raises ArtifactError."""
+    where = directory / artifacts.TENSORS
+    if missing := sorted(_TENSORS - tensors.keys()):
+        raise artifacts.ArtifactError(f"{where}: no tensor {missing[0]!r}")
+    n, e, p = (np.atleast_1d(tensors[name]).shape[:1] for name in ("rows", "pair", "pairs"))
+    models, measured = (len(manifest.models),), (len(manifest.features),)
+    shapes = {"rows": (*n, *tensors["rows"].shape[1:2]), "count": n, "pair": e, "wins": (*e, 2), "pairs": (*p, 2)}
+    for name, shape in (shapes | {"player": models, "mean": measured, "scale": measured}).items():
+        if tensors[name].shape != shape:
+            raise artifacts.ArtifactError(f"{where}: tensor {name!r} is {tensors[name].shape}, expected {shape}")
+    for name, below in {"pair": p[0], "pairs": models[0], "player": models[0], "count": e[0] + 1}.items():
+        if tensors[name].dtype.kind not in "iu" or not (tensors[name] < below).all() or (tensors[name] < 0).any():
+            raise artifacts.ArtifactError(f"{where}: tensor {name!r} is not whole numbers from 0 to {below - 1}")
+    if tensors["rows"].dtype != np.int8 or tensors["rows"].ndim != 2 or len(tensors["rows"]) == 0:
+        raise artifacts.ArtifactError(f"{where}: tensor 'rows' is not int8 rows")
+    if features and tensors["rows"].shape[1] <= measured[0]:
+        raise artifacts.ArtifactError(
+            f"{where}: tensor 'rows' is {tensors['rows'].shape}, expected d + {measured[0]} columns"
+        )
+    if tensors["count"].sum() != e[0] or (tensors["wins"] < 0).any():
+        raise artifacts.ArtifactError(f"{where}: tensors 'count' and 'wins' do not describe {e[0]} entries")
+    if BAR not in manifest.models:
+        raise artifacts.ArtifactError(f"{directory / artifacts.MANIFEST}: the bar is not among the models")

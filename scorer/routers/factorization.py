@@ -23,6 +23,7 @@ from scorer.battles import BAR, Battles
 from scorer.features import NAMES
 from scorer.routers import pairwise
 from scorer.routers.base import Prompts, Scores, UnknownModel, standardised
+from scorer.routers.grounds import CONSTANT, EMBEDDING, Grounds, Part
 from scorer.tables import DataError
 
 Floats = NDArray[np.float32]
@@ -109,6 +110,17 @@ class Factorization:
         x = _inputs(prompts, self._factors["mean"], self._factors["scale"]).astype(np.float64)
         quality = 1 / (1 + np.exp(-_dots(x, self._place(ladder) - self._vectors[BAR])))
         return Scores(0.5 + (quality[:, :1] - quality) / 2, quality)
+
+    def explain(self, prompt: Prompts, ladder: Sequence[str]) -> list[Grounds]:
+        """Of the qualities: a dot product is a sum over what was multiplied."""
+        x = _inputs(prompt, self._factors["mean"], self._factors["scale"])[0].astype(np.float64)
+        names, d = self._about["features"], prompt.embeddings.shape[1]
+        found = []
+        for model, vector in zip(ladder, self._place(ladder) - self._vectors[BAR], strict=True):
+            value = x * vector
+            parts = Part(EMBEDDING, float(value[:d].sum())), *map(Part, names, value[d:-1].tolist())
+            found.append(Grounds(model, "quality", float(value.sum()), (*parts, Part(CONSTANT, float(value[-1])))))
+        return found
 
     def _place(self, ladder: Sequence[str]) -> NDArray[np.float64]:
         """(m, d + f + 1): a vector for every rung."""

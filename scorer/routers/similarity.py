@@ -11,52 +11,32 @@ takes one product with the rows, one sum, and Newton's method on as many unknown
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from scorer import artifacts
 from scorer.battles import BAR, Battles
 from scorer.features import NAMES
-from scorer.routers.base import Prompts, Scores, UnknownModel, standardised
-from scorer.routers.bradley_terry import sigmoid, strengths
-from scorer.routers.cells import Cells, Floats, copied, gathered, queries
-from scorer.routers.tiers import tiers
+from scorer.routers.base import Prompts, Scores, UnknownModel
+from scorer.routers.bradley_terry import curvature, sigmoid, strengths
+from scorer.routers.cells import Cells, Floats, check, copied, gathered, joined, queries, units
+from scorer.routers.coreset import Remainder, bernstein, off_line, thinned
+from scorer.routers.grounds import GLOBAL, OTHERS, Grounds, Part, Score
+from scorer.routers.neighbours import Rows
+from scorer.routers.origins import Origins
+from scorer.routers.tiers import players
+from scorer.routers.variants import Sharp, Upstream, Variant
 from scorer.tables import DataError
 
-Positive: TypeAlias = Annotated[float, Meta(gt=0)]
-Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Gather = Callable[[Battles, Floats, Sequence[str], NDArray[np.int32]], tuple[Cells, NDArray[np.int32]]]
 
-_TENSORS = {"rows", "count", "pair", "wins", "pairs", "player", "mean", "scale"}
-_TOGETHER = 32  # prompts whose similarities are held at once
-
-
-class Upstream(msgspec.Struct, frozen=True, tag_field="variant", tag="upstream"):
-    """RouteLLM's hyperparameters, and the ridge that its regression lacks."""
-
-    gamma: Positive = 10.0
-    tiers: Annotated[int, Meta(ge=1)] = 10
-    own: tuple[str, ...] = ()  # models that stay players of their own, as the bar always does
-    ridge: Positive = 1.0  # on strengths in nats, beside at least `gamma` of weight a battle at similarity 0
-    features: ClassVar[float] = 0.0
-
-
-class Sharp(msgspec.Struct, frozen=True, tag_field="variant", tag="sharp"):
-    """The defaults were chosen on held-out training prompts (pretrained/sw/CARD.md)."""
-
-    nearest: Positive = 100.0  # rows; one on which only one of the two models fought counts as `one_sided` of a row
-    one_sided: Share = 0.1
-    sharpness: Annotated[float, Meta(ge=0)] = 2.0  # a row weighs exp(sharpness * (its similarity - the nearest row's))
-    features: Annotated[float, Meta(ge=0)] = 0.5  # length of the standardised features beside the unit embedding
-    ridge: Positive = 1.0  # towards the global ranking: the prior precision of a strength in nats
-
-
-Variant: TypeAlias = Upstream | Sharp
+_TOGETHER = 32  # prompts whose similarities are held at once,
+_HELD = 2**22  # or fewer, so that these do not leave the memory's fastest parts behind
 
 
 class Similarity:
@@ -73,20 +53,24 @@ class Similarity:
         standard: tuple[NDArray[np.float32], NDArray[np.float32]],
         chosen: Variant,
         about: Mapping[str, Any],
+        origins: Origins,
+        remainder: Remainder | None = None,
     ) -> None:
         """models: names, the bar among them; pairs (p, 2) of models that fought; player (models,): whom each plays as;
         standard: mean and scale (f,) of the features. about: version, encoder_id, features and whatever else the
-        artifact records."""
+        artifact records. origins: of all rows. remainder: what they lack, where they are a coreset."""
         self.models, self.chosen = tuple(models), chosen
         self.known = tuple(model for model in models if model != BAR)
         self.version: str = about["version"]
         self.metrics: dict[str, Any] = about["metrics"]
         self._number = {model: i for i, model in enumerate(models)}
         self._pairs, self._player, self._blocks, self._standard = pairs, player, tuple(blocks), standard
-        self._about = dict(about)
+        self._about, self._origins, self._remainder = dict(about), origins, remainder
         total = np.zeros((len(pairs), 2))
-        for block in blocks:
-            total[: len(block.total)] += block.total
+        for part in (*(block.total for block in blocks), *([remainder.total] if remainder else [])):
+            total[: len(part)] += part
+        players, (a, b) = int(player.max()) + 1, player[pairs].T.astype(np.intp)
+        self._places = np.where(a == b, players**2, [a * players + b, b * players + a]).T.ravel()
         self._ranking = strengths(self._wins([total]), chosen.ridge)[0]  # (players,): the global one
 
     def knows(self, model: str) -> bool:
@@ -104,7 +88,8 @@ class Similarity:
         if not rungs:
             raise UnknownModel(f"{self.name} {self.version}", ladder, self.known)
         known = [self._number[ladder[i]] for i in rungs]
-        scored = [self._together(prompts, start, known) for start in range(0, len(prompts), _TOGETHER)]
+        few = max(1, min(_TOGETHER, _HELD // sum(map(len, self._blocks))))
+        scored = [self._together(prompts[at : at + few], known) for at in range(0, len(prompts), few)]
         win = np.concatenate([np.zeros((0, len(known))), *(scores.win_rates for scores in scored)])
         above = [max((k for k, i in enumerate(rungs) if i <= place), default=0) for place in range(len(ladder))]
         below = [min((k for k, i in enumerate(rungs) if i >= place), default=-1) for place in range(len(ladder))]
@@ -114,37 +99,91 @@ class Similarity:
         quality = np.concatenate([np.zeros((0, len(known))), *(s.quality for s in scored if s.quality is not None)])
         return Scores(win, (quality[:, above] + quality[:, below]) / 2)
 
-    def _together(self, prompts: Prompts, start: int, ladder: Sequence[int]) -> Scores:
-        """Of the few prompts from `start` on, for a ladder of known models."""
-        few = slice(start, start + _TOGETHER)
-        some = Prompts(prompts.texts[few], prompts.embeddings[few], prompts.features[few])
-        asked = queries(_vectors(some, *self._standard, self.chosen.features))
-        similarity = np.concatenate([block.similarity(asked) for block in self._blocks], axis=1)
-        if isinstance(self.chosen, Upstream):
-            return self._upstream(self.chosen, similarity, ladder)
-        return self._sharp(self.chosen, similarity, ladder)
-
-    def _upstream(self, chosen: Upstream, similarity: Floats, ladder: Sequence[int]) -> Scores:
-        sums = []
-        for row in similarity:
-            most = max(row.max(), 1e-6)  # upstream's normaliser; below it no row is like the prompt
-            sums.append(self._summed(chosen.gamma * chosen.gamma ** (row / most)))
+    def _together(self, prompts: Prompts, ladder: Sequence[int]) -> Scores:
+        """Of a few prompts, for a ladder of known models."""
+        (asked, similarity), chosen = self._similarities(prompts), self.chosen
+        if isinstance(chosen, Sharp):
+            return self._sharp(chosen, similarity, ladder)
+        sums = [self._cells(chosen.weights(row), row, query) for row, query in zip(similarity, asked, strict=True)]
         theta = strengths(self._wins(sums), chosen.ridge, start=self._ranking)[:, self._player[ladder]]
         return Scores(sigmoid(theta[:, :1] - theta))
+
+    def _similarities(self, prompts: Prompts) -> tuple[NDArray[np.float32], Floats]:
+        """The prompts' vectors (n, d), and (n, rows)."""
+        asked = queries(units(prompts, *self._standard, self.chosen.features))
+        return asked, np.concatenate([block.similarity(asked) for block in self._blocks], axis=1)
 
     def _sharp(self, chosen: Sharp, similarity: Floats, ladder: Sequence[int]) -> Scores:
         """Rankings of (strongest, m) for every m of the ladder; that of the strongest with itself is its own."""
         evidence = [self._evidence(ladder[0], model, chosen.one_sided) for model in ladder]
-        sums = [self._summed(_nearest(chosen, row, known)) for row in similarity for known in evidence]
+        sums = [self._summed(chosen.weights(row, known)) for row in similarity for known in evidence]
         theta = strengths(self._wins(sums), chosen.ridge, self._ranking).reshape(len(similarity), len(ladder), -1)
         quality = sigmoid(theta - theta[:, :, [self._number[BAR]]])
         of_model, of_strongest = quality[:, np.arange(len(ladder)), ladder], quality[:, :, ladder[0]]
         return Scores(0.5 + (of_strongest - of_model) / 2, of_model)
 
+    def explain(self, prompt: Prompts, ladder: Sequence[str]) -> list[Grounds]:
+        """Of the qualities (`upstream`: of win rates), each in the ranking that it is from."""
+        known = [self._number[model] for model in ladder if self.knows(model)]
+        if not known:
+            raise UnknownModel(f"{self.name} {self.version}", ladder, self.known)
+        (query,), (similarity,) = self._similarities(prompt)
+        chosen = self.chosen
+        if isinstance(chosen, Upstream):
+            weights = chosen.weights(similarity)
+            cells = self._cells(weights, similarity, query)
+            return [self._grounds(similarity, weights, cells, known[0], model) for model in known[1:]]
+        evidence = [self._evidence(known[0], model, chosen.one_sided) for model in known]
+        near = zip((chosen.weights(similarity, one) for one in evidence), known, strict=True)
+        return [self._grounds(similarity, one, self._summed(one), known[0], model) for one, model in near]
+
+    def _grounds(self, similarity: Floats, weights: Floats, cells: Floats, strongest: int, model: int) -> Grounds:
+        """In the ranking made of these cells, under these weights (rows,)."""
+        tiered = isinstance(self.chosen, Upstream)
+        centre = np.zeros(len(self._ranking)) if tiered else self._ranking
+        theta = strengths(self._wins([cells]), self.chosen.ridge, centre, self._ranking)[0]
+        one, other = self._player[[strongest, model] if tiered else [model, self._number[BAR]]]
+        rows = self._rows()
+        value = weights * rows.surplus(theta, _apart(len(theta), one, other)) / self.chosen.ridge
+        near = rows.nearest(weights, value, similarity, (strongest, model))
+        total, everywhere = float(theta[one] - theta[other]), float(centre[one] - centre[other])
+        rest = total - everywhere - sum(neighbour.value for neighbour in near)
+        of: Score = "win rate" if tiered else "quality"
+        return Grounds(self.models[model], of, total, (Part(GLOBAL, everywhere), Part(OTHERS, rest)), near)
+
+    def doubt(self, prompts: Prompts, strong: str, weak: str, delta: float = 1e-3) -> Floats:
+        """(n,): how far `upstream`'s win rate of strong and weak is from that of all rows, kept or not, at most; with
+        probability `delta` it is farther (routers.coreset)."""
+        assert isinstance(self.chosen, Upstream)
+        chance, rows, ridge = self._chance(), self._rows(), self.chosen.ridge
+        one, other = self._player[[self._number[strong], self._number[weak]]]
+        doubts = []
+        for query, similarity in zip(*self._similarities(prompts), strict=True):
+            weights = self.chosen.weights(similarity)
+            wins = self._wins([self._cells(weights, similarity, query)])
+            theta = strengths(wins, ridge, start=self._ranking)[0]
+            phi = np.linalg.solve(curvature(wins[0], theta, ridge), _apart(len(theta), one, other))
+            terms = off_line(weights, similarity) * rows.surplus(theta, phi.astype(np.float64, copy=False))
+            doubts.append(bernstein(terms, chance, delta) / 4)
+        return np.array(doubts)
+
+    def _chance(self) -> NDArray[np.float32]:
+        """(rows,): with which each was kept."""
+        rows = sum(map(len, self._blocks))
+        return self._remainder.of_rows(rows) if self._remainder else np.ones(rows, np.float32)
+
+    def _rows(self) -> Rows:
+        return Rows(self.models, self._pairs, self._player, self._blocks, self._origins)
+
     def _evidence(self, a: int, b: int, one_sided: float) -> Floats:
         """(rows,): 1 where both models fought, `one_sided` where one did, else 0."""
         fought_a, fought_b = (np.concatenate([block.fought(model) for block in self._blocks]) for model in (a, b))
         return np.where(fought_a & fought_b, 1.0, np.where(fought_a | fought_b, one_sided, 0.0))
+
+    def _cells(self, weights: Floats, similarity: Floats, query: NDArray[np.float32]) -> Floats:
+        """(pairs, 2): what all rows come to, kept or not."""
+        rest = self._remainder.summed(weights, similarity, query, len(self._pairs)) if self._remainder else 0.0
+        return self._summed(weights) + rest
 
     def _summed(self, weights: Floats) -> Floats:
         """(pairs, 2): cells under weights of all rows (n,)."""
@@ -155,12 +194,9 @@ class Similarity:
     def _wins(self, sums: Sequence[Floats]) -> Floats:
         """(n, players, players) from n cells of pairs of models; what models of one player won of each other is not
         counted (upstream's regression keeps such rows by mistake, and pulls every tier to the mean)."""
-        a, b = self._player[self._pairs].T.astype(np.intp)
-        apart, players = a != b, int(self._player.max()) + 1
-        places = np.concatenate([(a * players + b)[apart], (b * players + a)[apart]])
-        return np.stack(
-            [np.bincount(places, cells[apart].T.ravel(), players**2).reshape(players, players) for cells in sums]
-        )
+        players = int(self._player.max()) + 1
+        won = [np.bincount(self._places, cells.ravel(), players**2 + 1)[:-1] for cells in sums]
+        return np.stack(won).reshape(-1, players, players).astype(np.float64, copy=False)
 
     @classmethod
     def fit(
@@ -172,8 +208,10 @@ class Similarity:
         features: Sequence[str],
         chosen: Variant | None = None,
         data: Mapping[str, Any] | None = None,
+        gather: Gather = gathered,
     ) -> Similarity:
-        """Row i of `prompts` is text i of `battles.prompts`; `data` is recorded in the artifact.
+        """Row i of `prompts` is text i of `battles.prompts`; `data` is recorded in the artifact; gather: how its cells
+        are made, all at once or in shards.
 
         Fixes the features' standardisation and the tiers; the rest is appending. Raises DataError without battles.
         """
@@ -191,16 +229,19 @@ class Similarity:
         }
         standard = prompts.features.mean(0), np.maximum(prompts.features.std(0), np.float32(1e-3))
         player = np.arange(len(models), dtype=np.int32)
-        router = cls(models, np.zeros((0, 2), np.int32), player, (), standard, chosen, about)
-        router = router.append(battles, prompts, data)
+        nothing = np.zeros((0, 2), np.int32), player, ()
+        router = cls(models, *nothing, standard, chosen, about, Origins.unknown(0))
+        router = router.append(battles, prompts, data, gather)
         return router.tiered() if isinstance(chosen, Upstream) else router
 
     def tiered(self) -> Similarity:
         """`upstream` with tiers made anew, from everything that is known by now."""
         assert isinstance(self.chosen, Upstream)
-        shared = self._blocks, self._standard, self.chosen, self._about
+        shared = self._blocks, self._standard, self.chosen, self._about, self._origins, self._remainder
         apart = Similarity(self.models, self._pairs, np.arange(len(self.models), dtype=np.int32), *shared)
-        return Similarity(self.models, self._pairs, _players(self.models, apart._ranking, self.chosen), *shared)
+        alone = {BAR, *self.chosen.own}
+        player = players(self.models, apart._ranking, alone, self.chosen.tiers)
+        return Similarity(self.models, self._pairs, player, *shared)
 
     def joined_by(self, ladder: Sequence[str], like: Mapping[str, str]) -> Similarity:
         """This router with every rung a player of its own: a new one has fought all the battles of the model that it is
@@ -217,9 +258,24 @@ class Similarity:
             with_copy, pairs = copied(block, self._pairs, number, len(self.models))
             blocks.append(with_copy)
         player = np.append(self._player, self._player.max() + 1).astype(np.int32)
-        return Similarity((*self.models, new), pairs, player, blocks, self._standard, self.chosen, self._about)
+        remainder = self._remainder.copied(self._pairs, number) if self._remainder else None
+        shared = self._standard, self.chosen, self._about, self._origins, remainder
+        return Similarity((*self.models, new), pairs, player, blocks, *shared)
 
-    def append(self, battles: Battles, prompts: Prompts, data: Mapping[str, Any] | None = None) -> Similarity:
+    def thinned(self) -> Similarity:
+        """`upstream` with about `most_rows` that stand for all (routers.coreset)."""
+        assert isinstance(self.chosen, Upstream)
+        block, remainder, kept = thinned(self._blocks, self._pairs, self._remainder, self.chosen.most_rows)
+        shared = self._standard, self.chosen, self._about, self._origins.taken(kept), remainder
+        return Similarity(self.models, self._pairs, self._player, (block,), *shared)
+
+    def append(
+        self,
+        battles: Battles,
+        prompts: Prompts,
+        data: Mapping[str, Any] | None = None,
+        gather: Gather = gathered,
+    ) -> Similarity:
         """A router that knows these battles too; the work grows with them, not with what is known already.
 
         Keeps the standardisation and the tiers; models that are new are players of their own. A prompt that has a row
@@ -227,8 +283,8 @@ class Similarity:
         """
         models = (*self.models, *sorted(set(battles.players) - set(self.models)))
         new = np.arange(len(models) - len(self.models), dtype=np.int32) + self._player.max() + 1
-        vectors = _vectors(prompts, *self._standard, self.chosen.features)
-        block, pairs = gathered(battles, vectors, models, self._pairs)
+        vectors = units(prompts, *self._standard, self.chosen.features)
+        block, pairs = gather(battles, vectors, models, self._pairs)
         about = self._about | {
             "version": artifacts.new_version({"rows": block.rows, "wins": block.wins}),
             "data": dict(data or {"fingerprint": battles.fingerprint}),
@@ -237,21 +293,26 @@ class Similarity:
         }
         player = np.concatenate([self._player, new])
         blocks = (*self._blocks, block)
-        return Similarity(models, pairs, player, blocks, self._standard, self.chosen, about)
+        origins = self._origins.joined(Origins.of(battles))
+        shared = self._standard, self.chosen, about, origins, self._remainder
+        router = Similarity(models, pairs, player, blocks, *shared)
+        many = isinstance(self.chosen, Upstream) and sum(map(len, blocks)) > self.chosen.most_rows
+        return router.thinned() if many else router
 
     def save(self, directory: Path, metrics: Mapping[str, Any] | None = None) -> Path:
         """Writes the artifact `directory`, with further metrics. Raises ArtifactError."""
-        blocks = self._blocks
+        whole = joined(self._blocks, self._pairs)
         tensors = {
-            "rows": np.concatenate([block.rows for block in blocks]),
-            "count": np.concatenate([block.count for block in blocks]),
-            "pair": np.concatenate([block.pair for block in blocks]),
-            "wins": np.concatenate([block.wins for block in blocks]),
+            "rows": whole.rows,
+            "count": whole.count,
+            "pair": whole.pair,
+            "wins": whole.wins,
             "pairs": self._pairs,
             "player": self._player,
             "mean": self._standard[0],
             "scale": self._standard[1],
         }
+        tensors |= self._origins.tensors() | (self._remainder.tensors() if self._remainder else {})
         about = self._about | {"metrics": self.metrics | dict(metrics or {})}
         return artifacts.write(directory, tensors, router=self.name, models=self.models, **about)
 
@@ -267,7 +328,7 @@ class Similarity:
             chosen: Variant = msgspec.convert(manifest.hyperparameters, Upstream | Sharp)
         except msgspec.ValidationError as error:
             raise artifacts.ArtifactError(f"{where}: hyperparameters: {error}") from None
-        _check(directory, manifest, tensors, chosen)
+        check(directory, manifest, tensors, bool(chosen.features))
         block = Cells(*(tensors[name] for name in ("rows", "count", "pair", "wins", "pairs")))
         about = ("version", "encoder_id", "features", "data", "hyperparameters", "metrics", "parent")
         return cls(
@@ -278,64 +339,12 @@ class Similarity:
             (tensors["mean"], tensors["scale"]),
             chosen,
             {name: getattr(manifest, name) for name in about},
+            Origins.read(directory, tensors, len(block)),
+            Remainder.read(directory, tensors, len(tensors["pairs"])),
         )
 
 
-def _vectors(prompts: Prompts, mean: NDArray[np.float32], scale: NDArray[np.float32], features: float) -> Floats:
-    """(n, d) unit embeddings or, with `features`, (n, d + f) units of [embedding; features * standardised / sqrt f]."""
-    x = prompts.embeddings.astype(np.float64)
-    if features and mean.size:
-        scaled = standardised(prompts.features, mean, scale)
-        x = np.concatenate([x, scaled * (features / mean.size**0.5)], axis=1)
-    norms = np.sqrt(np.square(x).sum(axis=1, keepdims=True))
-    unit: Floats = x / np.maximum(norms, np.finfo(np.float32).tiny)
-    return unit
-
-
-def _nearest(chosen: Sharp, similarity: Floats, evidence: Floats) -> Floats:
-    """(rows,) weights: of the nearest rows that together are worth `nearest`, those as near as the last included."""
-    weights, rows = np.zeros(len(similarity)), np.flatnonzero(evidence)
-    if not len(rows):
-        return weights
-    near, worth = similarity[rows], evidence[rows]
-    order = np.argsort(-near)
-    enough = np.flatnonzero(np.cumsum(worth[order]) >= chosen.nearest)
-    within = near >= (near[order[enough[0]]] if len(enough) else -np.inf)
-    weights[rows[within]] = worth[within] * np.exp(chosen.sharpness * (near[within] - near[order[0]]))
-    return weights
-
-
-def _players(models: Sequence[str], ranking: Floats, chosen: Upstream) -> NDArray[np.int32]:
-    """(models,): the bar and `own` models first, each alone, then the tiers of the rest."""
-    alone = [i for i, model in enumerate(models) if model == BAR or model in chosen.own]
-    rest = [i for i in range(len(models)) if i not in alone]
-    player = np.empty(len(models), np.int32)
-    player[alone] = np.arange(len(alone))
-    player[rest] = len(alone) + tiers(ranking[rest], chosen.tiers)
-    return player
-
-
-def _check(directory: Path, manifest: artifacts.Manifest, tensors: Mapping[str, NDArray[Any]], chosen: Variant) -> None:
-    """What artifacts.read cannot know: that the tensors fit each other, the models and the features."""
-    where = directory / artifacts.TENSORS
-    if missing := sorted(_TENSORS - tensors.keys()):
-        raise artifacts.ArtifactError(f"{where}: no tensor {missing[0]!r}")
-    n, e, p = (np.atleast_1d(tensors[name]).shape[:1] for name in ("rows", "pair", "pairs"))
-    models, features = (len(manifest.models),), (len(manifest.features),)
-    shapes = {"rows": (*n, *tensors["rows"].shape[1:2]), "count": n, "pair": e, "wins": (*e, 2), "pairs": (*p, 2)}
-    for name, shape in (shapes | {"player": models, "mean": features, "scale": features}).items():
-        if tensors[name].shape != shape:
-            raise artifacts.ArtifactError(f"{where}: tensor {name!r} is {tensors[name].shape}, expected {shape}")
-    for name, below in {"pair": p[0], "pairs": models[0], "player": models[0], "count": e[0] + 1}.items():
-        if tensors[name].dtype.kind not in "iu" or not (tensors[name] < below).all() or (tensors[name] < 0).any():
-            raise artifacts.ArtifactError(f"{where}: tensor {name!r} is not whole numbers from 0 to {below - 1}")
-    if tensors["rows"].dtype != np.int8 or tensors["rows"].ndim != 2 or len(tensors["rows"]) == 0:
-        raise artifacts.ArtifactError(f"{where}: tensor 'rows' is not int8 rows")
-    if chosen.features and tensors["rows"].shape[1] <= features[0]:
-        raise artifacts.ArtifactError(
-            f"{where}: tensor 'rows' is {tensors['rows'].shape}, expected d + {features[0]} columns"
-        )
-    if tensors["count"].sum() != e[0] or (tensors["wins"] < 0).any():
-        raise artifacts.ArtifactError(f"{where}: tensors 'count' and 'wins' do not describe {e[0]} entries")
-    if BAR not in manifest.models:
-        raise artifacts.ArtifactError(f"{directory / artifacts.MANIFEST}: the bar is not among the models")
+def _apart(players: int, one: int, other: int) -> Floats:
+    """(players,): 1 for one, -1 for the other."""
+    numbers = np.arange(players)
+    return np.asarray(1.0 * (numbers == one) - (numbers == other), np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,3 +35,15 @@ def tiers(strengths: NDArray[np.float64], count: int) -> NDArray[np.intp]:
         tier[order[begin:end]] = k
         end = begin
     return tier
+
+
+def players(
+    models: Sequence[str], ranking: NDArray[np.float64], alone: Collection[str], count: int
+) -> NDArray[np.int32]:
+    """(models,): who plays as whom: those that are `alone` first, then the tiers of the rest, by their ranking."""
+    own = [i for i, model in enumerate(models) if model in alone]
+    rest = [i for i in range(len(models)) if i not in own]
+    player = np.empty(len(models), np.int32)
+    player[own] = np.arange(len(own))
+    player[rest] = len(own) + tiers(ranking[rest], count)
+    return player

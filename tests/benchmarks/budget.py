@@ -32,22 +32,22 @@ _UNLIMITED = Budget(daily_dollars=1e9)
 @click.option("--weak", default="gpt-4o-mini-2024-07-18", show_default=True)
 @click.option("--calls", default=10_000, show_default=True, help="A day, before bursts.")
 @click.option("--days", default=4, show_default=True)
-@click.option("--seeds", default=4, show_default=True)
+@click.option("--seeds", default="0:4", show_default=True, metavar="A:B")
 @click.option("--step", default=30.0, show_default=True, help="Seconds between plans.")
 def main(
-    prompts: Path, prices_file: Path, strong: str, weak: str, calls: int, days: int, seeds: int, step: float
+    prompts: Path, prices_file: Path, strong: str, weak: str, calls: int, days: int, seeds: str, step: float
 ) -> None:
     """Prints spend over budget, by how large the budget is beside the demand for the strong model."""
+    drawn = range(*map(int, seeds.split(":")))
     traffic = _traffic(tables.read_table(prompts).texts("prompt"), calls)
     prices = [_price(prices_file, model) for model in (strong, weak)]
-    demand = np.mean([simulate(_UNLIMITED, traffic, prices, days=1, seed=s, step=600)[0].demand for s in range(seeds)])
+    demand = np.mean([simulate(_UNLIMITED, traffic, prices, days=1, seed=s, step=600)[0].demand for s in drawn])
     click.echo(f"{strong} {prices[0][:2]}, {weak} {prices[1][:2]}: all strong, ${demand:.2f} a day on average\n")
     click.echo("budget / demand   first day: lowest highest   later days: lowest highest   strong %")
     for part in (0.15, 0.3, 0.5, 0.7):
         dollars = part * float(demand)
         runs = [
-            simulate(Budget(daily_dollars=dollars), traffic, prices, days=days, seed=seed, step=step)
-            for seed in range(seeds)
+            simulate(Budget(daily_dollars=dollars), traffic, prices, days=days, seed=seed, step=step) for seed in drawn
         ]
         first, later = ([run[0] for run in runs], [day for run in runs for day in run[1:]])
         ends = [_ends([day.spent / dollars for day in some if day.demand > dollars]) for some in (first, later)]

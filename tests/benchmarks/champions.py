@@ -32,7 +32,7 @@ from scorer.sections import EncoderConfig, Retrain, Rollback, RouterConfig
 from tests.benchmarks.killing import forked, killed
 from tests.feedback.examples import execute, rows
 from tests.scorer.conftest import TWO
-from tests.scorer.test_hosting import MODELS, WORDS, lived, weak_fails_at_proofs
+from tests.scorer.lives import MODELS, WORDS, lived, weak_fails_at_proofs
 
 RATINGS = 160
 SAMPLE = 100  # prompts of the shipped sample that are calibrated on, for speed
@@ -129,7 +129,7 @@ class World:
         )
         self.forget_ratings()
         for name in self.config.routers:
-            for directory in versions.folder(self.data, name).iterdir():
+            for directory in (self.plan.shelf.folder / name).iterdir():
                 if directory.name not in champions:
                     shutil.rmtree(directory)
 
@@ -189,10 +189,10 @@ class World:
             if self._lowest(name, one.version) != known.lowest:
                 raise Broken(f"{name} {one.version} is not calibrated as the {known.name}")
             active.append((one, known))
-            for version, manifest in versions.installed(self.data, name):
+            for version, manifest in versions.installed(self.plan.shelf, name):
                 self.identified(name, manifest.version, version)
             named = {one.version for one in self.stored(partial(Store.activations, router=name))}
-            there = [path.name for path in versions.folder(self.data, name).iterdir()]
+            there = [path.name for path in (self.plan.shelf.folder / name).iterdir()]
             unfinished += sum(path.startswith(".") for path in there)
             unused += sum(not path.startswith(".") and path not in named for path in there)
         return active, unfinished, unused
@@ -205,7 +205,7 @@ class World:
         prior = Similarity.load(self.folder / "sw", self.encoder.id)
         sw = refit_sw(prior, few, mf, ladder=models, like=like)
         for router in (mf, sw):
-            directory = versions.folder(self.plan.data_dir, router.name) / router.version
+            directory = self.plan.shelf.place(router.name, router.version)
             router.save(directory)
             await self._activate(router, directory, store)
         return [one for name in self.config.routers for one in await store.activations(name)]

@@ -38,7 +38,7 @@ from feedback import retrain
 from feedback.records import Activation, Rating, Run
 from feedback.retrain import JOB
 from feedback.store import Store
-from scorer import daemon
+from scorer import chores
 from tests.benchmarks.champions import NIGHT, PROBES, RATER, Broken, Known, World
 from tests.benchmarks.killing import Point, Stuck, Watch, forked, killed, points
 from tests.feedback.examples import rows
@@ -116,7 +116,7 @@ def database(name: str, folder: Path) -> Iterator[str]:
 def crash(world: World, count: int) -> tuple[list[Found], list[str]]:
     """So many kills, what each left behind, and what should not have been."""
     found, faults = [], []
-    with mock.patch.object(retrain, "EXPIRY_SECONDS", 0.05), mock.patch.object(daemon, "_POLL_SECONDS", 0.02):
+    with mock.patch.object(retrain, "EXPIRY_SECONDS", 0.05), mock.patch.object(chores, "_POLL_SECONDS", 0.02):
         for number, kill in enumerate(kills(world, count)):
             print(f"\r{number} of {count}", end="", file=sys.stderr, flush=True)
             try:

@@ -12,9 +12,7 @@ truly worse than the champion or the anchor by more than the effect. Nothing is 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -28,9 +26,9 @@ from feedback.records import Run
 from feedback.refit import refit_mf
 from scorer.routers.base import known_as
 from scorer.routers.factorization import Factorization
+from tests.benchmarks import given
 from tests.benchmarks.nights import lead, likely, qualities, truth, weights
-from tests.benchmarks.replay import unseen
-from tests.benchmarks.streams import RATINGS, Floats, Matrix, Stream, matrix
+from tests.benchmarks.streams import RATINGS, Floats, Matrix, Stream
 
 NIGHTS = 30
 DAILY = 40  # golden ratings a night
@@ -39,16 +37,10 @@ console = Console(highlight=False, width=140)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="a response matrix")
-    parser.add_argument("--prior", type=Path, required=True, help="an MF artifact that was fitted without the file")
-    parser.add_argument("--ladder", required=True, help="two columns of the file, each =what it is like")
-    parser.add_argument("--cache", type=Path, required=True, help="for embeddings")
+    parser = given.parser(__doc__)
     parser.add_argument("--streams", type=int, default=2000)
-    given = parser.parse_args()
-    like = dict(rung.split("=") for rung in given.ladder.split(","))
-    prior = Factorization.load(unseen(given.prior, given.file.stem), None)
-    family(matrix(given.file, list(like), given.cache), prior, like, given.streams)
+    chosen = parser.parse_args()
+    family(*given.read(chosen), chosen.streams)
 
 
 def bank(data: Matrix, prior: Factorization, like: dict[str, str]) -> dict[str, Floats]:

@@ -18,7 +18,6 @@ random judge   the same, but then it tosses a coin
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 import math
@@ -45,8 +44,9 @@ from feedback.trials import Trial
 from scorer.decisions import Decision
 from scorer.routers.base import Prompts, known_as
 from scorer.routers.factorization import Factorization
-from tests.benchmarks.replay import unseen
-from tests.benchmarks.streams import EXPLORATION, NOISE, RATINGS, Floats, Ints, Matrix, Stream, matrix
+from scorer.shelf import opened
+from tests.benchmarks import given
+from tests.benchmarks.streams import EXPLORATION, NOISE, RATINGS, Floats, Ints, Matrix, Stream
 
 USERS, LOUD = 200, 2  # of whom the loud ones give half of the ratings in one story
 BROKEN, POISONED = 5, 5  # nights
@@ -56,19 +56,13 @@ console = Console(highlight=False, width=140)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="a response matrix")
-    parser.add_argument("--prior", type=Path, required=True, help="an MF artifact that was fitted without the file")
-    parser.add_argument("--ladder", required=True, help="two columns of the file, each =what it is like")
-    parser.add_argument("--cache", type=Path, required=True, help="for embeddings")
+    parser = given.parser(__doc__)
     parser.add_argument("--stories", default=",".join(STORIES))
     parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args()
-    like = dict(rung.split("=") for rung in given.ladder.split(","))
-    prior = Factorization.load(unseen(given.prior, given.file.stem), None)
-    data = matrix(given.file, list(like), given.cache)
-    for name in filter(None, given.stories.split(",")):
-        lived = [asyncio.run(live(STORIES[name], data, prior, like, seed)) for seed in range(given.seeds)]
+    chosen = parser.parse_args()
+    data, prior, like = given.read(chosen)
+    for name in filter(None, chosen.stories.split(",")):
+        lived = [asyncio.run(live(STORIES[name], data, prior, like, seed)) for seed in range(chosen.seeds)]
         show(name, lived)
 
 
@@ -187,7 +181,7 @@ def planned(prior: Factorization, like: dict[str, str], folder: Path) -> Plan:
         models=tuple(like),
         like=like,
         encoder_id=prior.encoder_id,
-        data_dir=folder,
+        shelf=opened(None, folder),
         weights=Weights(most_per_user=5.0),
         sample=("none", nothing),
         mf=prior,

@@ -192,7 +192,8 @@ def module(router: Any) -> Callable[[Prompts], object]:
 
 def regression(router: Router) -> Callable[[Prompts], object]:
     """RouteLLM's SW ranking on made-up battles."""
-    from scorer.routers.similarity import Similarity, Upstream
+    from scorer.routers.similarity import Similarity
+    from scorer.routers.variants import Upstream
     from tests.benchmarks.sw import DIMENSION, RouteLLM, made_up
 
     prompts, battles = made_up(SW_BATTLES)

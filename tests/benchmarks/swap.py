@@ -135,7 +135,7 @@ def prepare(config: Config, count: int) -> list[Fitted]:
         for number in range(count):
             said = thumbs(encoder, config.models, 8 + 4 * number)
             router = plan.mf.refit(said.battles, said.prompts, ladder=config.models, like=config.like)
-            directory = router.save(versions.folder(plan.data_dir, router.name) / router.version)
+            directory = router.save(plan.shelf.place(router.name, router.version))
             made = await retrain.calibrated(store, plan, router)
             calibration = calibrations.restored(calibrations.stored(router, config.models, made))
             fitted.append(Fitted(router, directory, calibration))

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from feedback.dashboard.commands import Commands
-from scorer import daemon, hosting
+from scorer import daemon
 from scorer.config import Config
 from tests.browser.chromium import Browser, browsing, program
 from tests.conftest import served
 from tests.feedback.dashboard import nights
-
-TOKEN = "a long enough token"
-SAYS = [sys.executable, "-c", "import sys; print('said', *sys.argv[1:])"]
+from tests.feedback.dashboard.visiting import SAYS, TOKEN, after_nights, with_buttons
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,29 +31,21 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture(scope="session")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    config = msgspec.structs.replace(nights.SETTINGS, data_dir=tmp_path_factory.mktemp("nights"))
-
-    async def fill() -> None:
-        store = hosting.open_store(config)
-        await nights.replay(store, config, nights=4, requests=500, rated=0.8)
-        await store.close()
-
-    asyncio.run(fill())
-    return config
+    return after_nights(tmp_path_factory.mktemp("nights"), requests=500)
 
 
 @pytest.fixture(scope="session")
 def url(told: Config) -> Iterator[str]:
-    """Of a daemon with a history and buttons, that needs no login."""
-    with served(daemon.build(told, commands=Commands(SAYS, Path("config.yaml")))) as found:
-        yield found
+    """Of a daemon with a history and buttons, that needs no login; the newest decision is one of its own."""
+    with with_buttons(told, SAYS) as client:
+        client.post("/v1/route", json={"model": "router", "prompt": "What is the capital of France?"})
+        yield str(client.base_url)
 
 
 @pytest.fixture(scope="session")
 def guarded_url(told: Config) -> Iterator[str]:
-    config = msgspec.structs.replace(told, token=TOKEN)
-    with served(daemon.build(config, commands=Commands(SAYS, Path("config.yaml")))) as found:
-        yield found
+    with with_buttons(msgspec.structs.replace(told, token=TOKEN), SAYS) as client:
+        yield str(client.base_url)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from tests.browser.chromium import DESK, PHONE, Browser, Tab
-from tests.browser.conftest import TOKEN
+from tests.feedback.dashboard.visiting import TOKEN
 
-PAGES = ("/", "/decisions", "/runs", "/versions", "/confirm/activate")
+PAGES = ("/", "/decisions", "/decisions/newest", "/runs", "/versions", "/confirm/activate")
 TAB, ENTER, SPACE = ("Tab", 9), ("Enter", 13, "\r"), (" ", 32, " ")
 
 # Of every text its contrast with what is behind it (WCAG 2, relative luminance); those that are too faint.
@@ -40,7 +40,10 @@ FOCUSED = f"{REACHABLE}.indexOf(document.activeElement)"
 
 
 def address(url: str, path: str) -> str:
-    """With a version to confirm where one is needed."""
+    """With a version to confirm where one is needed, or a decision's id."""
+    if path == "/decisions/newest":
+        newest: str = re.findall(r'href="(/decisions/[^"]*)"', httpx.get(f"{url}/decisions", timeout=60).text)[0]
+        return url + newest
     if path != "/confirm/activate":
         return url + path
     links = re.findall(f'href="({path}[^"]*)"', httpx.get(f"{url}/versions", timeout=60).text)

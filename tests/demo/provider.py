@@ -3,9 +3,9 @@
     python -m tests.demo.provider --port 9001 --latency 0.2
 
 It answers `/v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/embeddings`, and `GET /calls`
-tells what it was asked. `POST /behaviour` with `{"latency": s, "gap": s, "status": code, "cut": true}` makes
-it slow, makes its streams slow, makes it fail, or makes it break off its streams halfway; fields left out go
-back to normal.
+tells what it was asked. `POST /behaviour` with `{"latency": s, "gap": s, "status": code, "cut": true, "cached": n}`
+makes it slow, makes its streams slow, makes it fail, makes it break off its streams halfway, or makes it say that it
+had so much of the prompt in its cache; fields left out go back to normal.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Provider:
         self.gap = 0.001  # seconds between the chunks of a stream
         self.status = 200  # of every answer; 4xx and 5xx answer OpenAI's error object
         self.cut = False  # streams break off halfway
+        self.cached: int | None = None  # tokens of the prompt; None: it does not say
         self.calls: deque[dict[str, object]] = deque(maxlen=10_000)
         self._app = Starlette(
             routes=[
@@ -64,7 +65,7 @@ class Provider:
             )
         message = {"role": "assistant", "content": "".join(answer)}
         choices = [{"index": i, "message": message, "finish_reason": _end(body, answer)} for i in _choices(body)]
-        return JSONResponse(frame | {"choices": choices, "usage": _usage(body["messages"], answer)})
+        return JSONResponse(frame | {"choices": choices, "usage": self._usage(body["messages"], answer)})
 
     async def _completion(self, request: Request) -> Response:
         body = await self._asked(request)
@@ -74,14 +75,14 @@ class Provider:
         if body.get("stream"):
             return self._stream(body, frame, answer, [{"index": 0, "text": word} for word in answer])
         choice = {"index": 0, "text": "".join(answer), "finish_reason": _end(body, answer)}
-        return JSONResponse(frame | {"choices": [choice], "usage": _usage(body["prompt"], answer)})
+        return JSONResponse(frame | {"choices": [choice], "usage": self._usage(body["prompt"], answer)})
 
     async def _response(self, request: Request) -> Response:
         body = await self._asked(request)
         if failure := self._failure():
             return failure
         answer = _answer(body, body["input"])
-        usage = _usage(body["input"], answer)
+        usage = self._usage(body["input"], answer)
         response = {
             "id": f"resp_{next(_ids)}",
             "object": "response",
@@ -102,6 +103,7 @@ class Provider:
             "tools": [],
             "usage": {
                 "input_tokens": usage["prompt_tokens"],
+                "input_tokens_details": {"cached_tokens": self.cached or 0},
                 "output_tokens": usage["completion_tokens"],
                 "total_tokens": usage["total_tokens"],
             },
@@ -140,14 +142,31 @@ class Provider:
         self.behave(**await request.json())
         return Response(status_code=204)
 
-    def behave(self, latency: float = 0.0, gap: float = 0.001, status: int = 200, cut: bool = False) -> None:
-        self.latency, self.gap, self.status, self.cut = latency, gap, status, cut
+    def behave(
+        self,
+        latency: float = 0.0,
+        gap: float = 0.001,
+        status: int = 200,
+        cut: bool = False,
+        cached: int | None = None,
+    ) -> None:
+        self.latency, self.gap, self.status, self.cut, self.cached = latency, gap, status, cut, cached
 
     async def _asked(self, request: Request) -> dict[str, object]:
         body: dict[str, object] = await request.json()
         self.calls.append(body)
         await asyncio.sleep(self.latency)
         return body
+
+    def _usage(self, asked: object, answer: list[str]) -> dict[str, object]:
+        """One token a word."""
+        prompt = len(json.dumps(asked).split())
+        usage: dict[str, object] = {
+            "prompt_tokens": prompt,
+            "completion_tokens": len(answer),
+            "total_tokens": prompt + len(answer),
+        }
+        return usage if self.cached is None else usage | {"prompt_tokens_details": {"cached_tokens": self.cached}}
 
     def _failure(self) -> Response | None:
         if self.status < 400:
@@ -172,7 +191,7 @@ class Provider:
         options = body.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage"):
             asked = body.get("messages", body.get("prompt"))
-            chunks.append(frame | {"choices": [], "usage": _usage(asked, answer)})
+            chunks.append(frame | {"choices": [], "usage": self._usage(asked, answer)})
         return StreamingResponse(_events(chunks, self.gap, end="[DONE]"), media_type="text/event-stream")
 
 
@@ -230,16 +249,6 @@ def _text(asked: object) -> str:
     if isinstance(asked, dict):
         return _text(asked.get("content", asked.get("text", "")))
     return ""
-
-
-def _usage(asked: object, answer: list[str]) -> dict[str, int]:
-    """One token a word."""
-    prompt = len(json.dumps(asked).split())
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": len(answer),
-        "total_tokens": prompt + len(answer),
-    }
 
 
 def main() -> None:

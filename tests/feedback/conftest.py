@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import make_url
 
+from feedback.judge import Judge
 from feedback.migrations import migrate
+from feedback.plugins import Plugins
 from feedback.store import Store
+from scorer.decisions import Decision
+from tests.conftest import Serve
+from tests.feedback.examples import a_decision, application
+from tests.feedback.judging import Endpoint, a_judge
+from tests.feedback.talking import Daemon
 from tests.postgres import Postgres
 
 Away = Callable[[], AbstractContextManager[None]]
@@ -73,3 +82,37 @@ def away(dialect: str, store_url: str, request: pytest.FixtureRequest) -> Away:
             server.start()
 
     return locked if dialect == "sqlite" else crashed
+
+
+@pytest.fixture
+def daemon(store_url: str, serve: Serve) -> Iterator[Daemon]:
+    store, plugins = Store(store_url), Plugins()
+    url = serve(application(store, plugins=plugins))
+    with httpx.Client(base_url=url, timeout=30) as client:
+        yield Daemon(url, store, plugins, client)
+
+
+@pytest.fixture
+def decision(store_url: str) -> Decision:
+    """One that is in the database."""
+    made = a_decision()
+
+    async def add() -> None:
+        store = Store(store_url)
+        await store.add_decisions([made])
+        await store.close()
+
+    asyncio.run(add())
+    return made
+
+
+@pytest.fixture
+def endpoint() -> Endpoint:
+    return Endpoint()
+
+
+@pytest.fixture
+async def judge(store: Store, endpoint: Endpoint, serve: Serve) -> AsyncIterator[Judge]:
+    made = a_judge(store, serve(endpoint.app))
+    yield made
+    await made.close()

@@ -9,14 +9,18 @@ from typing import Any
 
 from sqlalchemy import text
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from feedback import api
 from feedback.database import open_engine, writing
 from feedback.plugins import Plugins
+from feedback.records import Record
 from feedback.store import Store
 from feedback.writer import DecisionWriter
 from gateway_plugin import ids
+from scorer.auth import Guard
 from scorer.decisions import Decision, KeptPrompt, kept
+from scorer.explanation import explain
 from scorer.web import Problem, answer_problem
 
 
@@ -64,8 +68,17 @@ async def keep_all(text: str) -> KeptPrompt:
     return kept("text", text, "f" * 64, b"embedding", b"features")
 
 
+async def told(decision: Decision) -> dict[str, Any]:
+    return explain(decision)
+
+
 def application(
-    store: Store, writer: DecisionWriter | None = None, plugins: Plugins | None = None, keep: api.Keep = keep_all
+    store: Store,
+    writer: DecisionWriter | None = None,
+    plugins: Plugins | None = None,
+    keep: api.Keep = keep_all,
+    guard: Guard | None = None,
+    middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """The feedback endpoints on a store that lives as long as the application."""
     writer = writer or DecisionWriter(store)
@@ -76,11 +89,19 @@ def application(
         await writer.close()
         await store.close()
 
+    endpoints = api.endpoints(store, writer, plugins or Plugins(), keep, told)
     return Starlette(
-        routes=[endpoint.route for endpoint in api.endpoints(store, writer, plugins or Plugins(), keep)],
+        routes=[guard.route(endpoint) if guard else endpoint.route for endpoint in endpoints],
+        middleware=middleware,
         exception_handlers={Problem: answer_problem},
         lifespan=lifespan,
     )
+
+
+async def whole(store: Store, decision_id: str) -> Record:
+    record = await store.decision(decision_id)
+    assert record is not None
+    return record
 
 
 def rows(url: str, statement: str) -> Sequence[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,10 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from feedback.judge import Judge
-from feedback.records import Message, Sample, SampledOutcome
+from feedback.records import Comparison, Message, Sample, SampledOutcome
 from feedback.store import Store
 from gateway_plugin import ids
 from scorer.sections import JudgeConfig
+from tests.feedback.examples import a_decision, execute
 
 JUDGE, STRONG, CHEAP = "the-judge", "strong", "cheap"
 PRICES = {JUDGE: (10.0, 20.0), STRONG: (5.0, 10.0), CHEAP: (1.0, 2.0)}
@@ -105,3 +107,18 @@ def outcomes(endpoint: Endpoint, count: int, served: str = CHEAP) -> list[Sample
         sample = Sample([Message("user", question)], answer)
         found.append(SampledOutcome(decision_id=ids.mint(), status="success", served=served, sample=sample))
     return found
+
+
+async def take(judge: Judge, store: Store, reported: Sequence[SampledOutcome]) -> None:
+    """Their decisions are written, and the judge is told of them."""
+    await store.add_decisions([a_decision(decision_id=one.decision_id) for one in reported])
+    await judge.take(reported)
+
+
+async def comparisons(store: Store) -> list[Comparison]:
+    return [one async for page in store.comparisons() for one in page]
+
+
+def make_due(url: str) -> None:
+    """Lets whatever waits be due now."""
+    execute(url, "UPDATE judgements SET due_at = 0 WHERE finished_at IS NULL")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from feedback.activations import CONFIGURED, Overtaken
 from feedback.records import StoredCalibration
 from feedback.store import Store
 from tests.feedback.examples import rows
@@ -51,6 +52,16 @@ async def test_a_version_and_its_calibrations_change_together_or_not_at_all(stor
     assert active is not None
     assert active.version == "v1"
     assert rows(store_url, "SELECT version FROM calibrations") == [("v1",)]
+
+
+async def test_a_challenger_replaces_only_what_it_was_compared_with(store: Store) -> None:
+    await store.activate("mf", "v1", "v1", [], "retrain", over=CONFIGURED)
+    await store.activate("mf", "v2", "v2", [], "ann", over=1)
+    for stale in (CONFIGURED, 1):
+        with pytest.raises(Overtaken):
+            await store.activate("mf", "v3", "v3", [a_calibration("v3")], "retrain", over=stale)
+    assert [one.version for one in await store.activations("mf")] == ["v2", "v1"]
+    assert await store.calibration("mf", "v3", LADDER) is None
 
 
 async def test_activations_at_once_take_turns(store_url: str) -> None:

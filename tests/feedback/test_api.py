@@ -1,79 +1,16 @@
-from __future__ import annotations
+"""Ratings and comparisons over a real socket: stored, pending, refused, and each answered once."""
 
-import asyncio
 import hashlib
-import itertools
-import json
-import logging
-from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from feedback.plugins import Plugins
 from feedback.store import Store
-from feedback.writer import DecisionWriter
 from gateway_plugin import ids
 from scorer.decisions import Decision, KeptPrompt, kept
 from tests.conftest import Serve
-from tests.feedback.conftest import Away
-from tests.feedback.examples import a_decision, application, id_aged, rows
-
-
-class Daemon:
-    """A client of the feedback endpoints, and what stands behind them."""
-
-    def __init__(self, url: str, store: Store, plugins: Plugins, client: httpx.Client) -> None:
-        self.url, self.store, self.plugins, self.client = url, store, plugins, client
-
-    def post(self, path: str, body: object, **headers: str) -> httpx.Response:
-        return self.client.post(path, json=body, headers={name.replace("_", "-"): headers[name] for name in headers})
-
-    def rate(self, decision_id: str, rating: str = "up", **more: Any) -> httpx.Response:
-        return self.post("/v1/feedback", {"decision_id": decision_id, "rating": rating, **more})
-
-    def read(self, decision_id: str) -> dict[str, Any]:
-        answer = self.client.get(f"/v1/decisions/{decision_id}")
-        assert answer.status_code == 200, answer.text
-        whole: dict[str, Any] = answer.json()
-        return whole
-
-
-@pytest.fixture
-def daemon(store_url: str, serve: Serve) -> Iterator[Daemon]:
-    store, plugins = Store(store_url), Plugins()
-    url = serve(application(store, plugins=plugins))
-    with httpx.Client(base_url=url, timeout=30) as client:
-        yield Daemon(url, store, plugins, client)
-
-
-@pytest.fixture
-def decision(store_url: str) -> Decision:
-    """One that is in the database."""
-    made = a_decision()
-
-    async def add() -> None:
-        store = Store(store_url)
-        await store.add_decisions([made])
-        await store.close()
-
-    asyncio.run(add())
-    return made
-
-
-def problem(answer: httpx.Response) -> tuple[int, str, str | None]:
-    """Status, code and field of an error, whose message is one line that names the field."""
-    error = answer.json()["error"]
-    field = error.get("field")
-    assert "\n" not in error["message"]
-    assert error["message"].startswith(field or "")
-    return answer.status_code, error["code"], field
-
-
-# Feedback
+from tests.feedback.examples import application, id_aged, rows
+from tests.feedback.talking import PAIR, Daemon, problem
 
 
 def test_a_rating_of_a_known_decision_is_stored(daemon: Daemon, decision: Decision) -> None:
@@ -146,12 +83,6 @@ def test_a_call_can_be_rated_where_its_id_is_unique(daemon: Daemon, decision: De
     assert problem(rate(decision.call_id)) == (409, "ambiguous_call", "call_id")
 
 
-# Comparisons
-
-
-PAIR = {"model_a": "strong", "model_b": "cheap", "winner": "model_b"}
-
-
 def test_a_comparison_of_a_decision_is_stored_and_of_an_unknown_one_pending(
     daemon: Daemon, decision: Decision, store_url: str
 ) -> None:
@@ -218,9 +149,6 @@ def test_a_bad_comparison_names_the_field(daemon: Daemon, store_url: str) -> Non
     assert rows(store_url, "SELECT count(*) FROM comparisons") == [(0,)]
 
 
-# Idempotency
-
-
 def test_the_same_key_and_body_get_the_same_answer(daemon: Daemon, store_url: str) -> None:
     body = {"decision_id": ids.mint(), "rating": "up"}
     first = daemon.post("/v1/feedback", body, idempotency_key="k 1")
@@ -236,224 +164,3 @@ def test_a_bad_key_is_refused(daemon: Daemon) -> None:
         request = daemon.client.build_request("POST", "/v1/feedback", json={"decision_id": ids.mint(), "rating": "up"})
         request.headers = httpx.Headers([*request.headers.raw, (b"idempotency-key", key)])
         assert problem(daemon.client.send(request)) == (400, "bad_request", "Idempotency-Key"), key
-
-
-ID = "01900000-0000-7000-8000-000000000000"
-
-
-BAD_FEEDBACK: list[tuple[object, str | None]] = [
-    ({"rating": "up"}, "decision_id"),
-    ({"decision_id": 1, "rating": "up"}, "decision_id"),
-    ({"decision_id": "", "rating": "up"}, "decision_id"),
-    ({"decision_id": ID.replace("-", ""), "rating": "up"}, "decision_id"),
-    ({"decision_id": ID + "\n", "rating": "up"}, "decision_id"),
-    ({"decision_id": ID[:-1] + "\0", "rating": "up"}, "decision_id"),
-    ({"decision_id": "6b9f5c1e-3f1d-4c6a-9c39-1d0a3d9f2b11", "rating": "up"}, "decision_id"),
-    ({"decision_id": ID}, "rating"),
-    ({"decision_id": ID, "rating": "Up"}, "rating"),
-    ({"decision_id": ID, "rating": True}, "rating"),
-    ({"decision_id": ID, "rating": "up", "stars": 3}, "stars"),
-    ({"decision_id": ID, "stars": 0}, "stars"),
-    ({"decision_id": ID, "stars": 6}, "stars"),
-    ({"decision_id": ID, "stars": 2.5}, "stars"),
-    ({"decision_id": ID, "call_id": "call-1", "rating": "up"}, "call_id"),
-    ({"call_id": "", "rating": "up"}, "call_id"),
-    ({"decision_id": ID, "rating": "up", "tags": ["t" * 65]}, "tags[0]"),
-    ({"decision_id": ID, "rating": "up", "tags": ["t"] * 21}, "tags"),
-    ({"decision_id": ID, "rating": "up", "comment": "c" * 4001}, "comment"),
-    ({"decision_id": ID, "rating": "up", "user": "u" * 257}, "user"),
-    ({"decision_id": ID, "rating": "up", "thumb": 1}, "thumb"),
-    ([], None),
-]
-
-
-def test_a_bad_feedback_body_names_the_field(daemon: Daemon) -> None:
-    for body, field in BAD_FEEDBACK:
-        assert problem(daemon.post("/v1/feedback", body)) == (400, "bad_request", field), body
-
-
-def test_what_is_not_json_is_400(daemon: Daemon) -> None:
-    for body in (b"", b"{", b"\xff", b'{"comment": "\\ud800"}', b"[" * 60_000):
-        for path in ("/v1/feedback", "/v1/comparisons", "/v1/outcomes"):
-            assert problem(daemon.client.post(path, content=body))[0] == 400, body
-
-
-def test_bodies_have_a_limit(daemon: Daemon) -> None:
-    assert problem(daemon.client.post("/v1/feedback", content=b" " * 70_000)) == (413, "too_large", None)
-    assert problem(daemon.client.post("/v1/outcomes", content=b" " * 5_000_000)) == (413, "too_large", None)
-
-
-def test_any_text_can_be_a_comment(daemon: Daemon, decision: Decision) -> None:
-    comment = "\0 \U0001f642 \u202e ' ; DROP TABLE ratings; --" + "\U0001f642" * 3900
-    assert daemon.rate(decision.decision_id, comment=comment, user="a\0b").status_code == 201
-    (rating,) = daemon.read(decision.decision_id)["ratings"]
-    assert (rating["comment"], rating["user"]) == (comment.replace("\0", "\ufffd"), "a\ufffdb")
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=5,
-)
-IDS = st.builds(id_aged, st.floats(-1e6, 1e6)) | st.uuids().map(str) | st.text(max_size=40)
-FEEDBACK = st.fixed_dictionaries(
-    {"decision_id": IDS | JSON_VALUES, "rating": st.sampled_from(["up", "down", "none"]) | JSON_VALUES},
-    optional={
-        "comment": st.text() | JSON_VALUES,
-        "user": st.text() | JSON_VALUES,
-        "call_id": st.text() | JSON_VALUES,
-        "stars": st.integers() | JSON_VALUES,
-        "tags": st.lists(st.text()) | JSON_VALUES,
-        "more": JSON_VALUES,
-    },
-)
-CALL = st.fixed_dictionaries({"call_id": st.text(), "stars": st.integers(0, 6)})
-COMPARISON = st.fixed_dictionaries(
-    {"model_a": st.text(max_size=3), "model_b": st.text(max_size=3), "winner": st.sampled_from(["model_a", "tie"])},
-    optional={"decision_id": IDS, "prompt": st.text(), "user": st.text() | JSON_VALUES, "source": st.text()},
-)
-LIKELY = st.fixed_dictionaries(
-    {"decision_id": st.builds(id_aged, st.floats(0, 500)), "rating": st.sampled_from(["up", "down", "none"])},
-    optional={"comment": st.text(), "user": st.text()},
-)
-OUTCOME = st.fixed_dictionaries(
-    {
-        "decision_id": st.builds(id_aged, st.floats(-1e6, 1e6)),
-        "status": st.sampled_from(["success", "failure", "fallback", "rejected"]),
-    },
-    optional={
-        "served": st.text(),
-        "error": st.text() | st.none(),
-        "tokens_in": st.integers(0, 2**53),
-        "cost": st.floats(0, allow_infinity=False, allow_nan=False),
-        "stream": st.booleans() | st.none(),
-        "more": JSON_VALUES,
-    },
-)
-OUTCOMES = st.lists(OUTCOME | JSON_VALUES, max_size=4)
-REPORT = OUTCOMES | st.fixed_dictionaries({}, optional={"outcomes": OUTCOMES | JSON_VALUES, "plugin": JSON_VALUES})
-
-
-def test_no_body_is_ever_answered_with_a_server_error(daemon: Daemon) -> None:
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(
-        path=st.sampled_from(["/v1/feedback", "/v1/comparisons", "/v1/outcomes"]),
-        body=(FEEDBACK | CALL | COMPARISON | LIKELY | REPORT | JSON_VALUES).map(lambda body: json.dumps(body).encode())
-        | st.binary(max_size=50),
-        key=st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=5),
-    )
-    def answered(path: str, body: bytes, key: str | None) -> None:
-        headers = {} if key is None else {"idempotency-key": key}
-        answer = daemon.client.post(path, content=body, headers=headers)
-        assert answer.status_code in (200, 201, 202, 400, 404, 409)
-        if answer.status_code >= 400:
-            problem(answer)
-
-    answered()
-
-
-def test_likely_bodies_are_accepted(daemon: Daemon) -> None:
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(body=LIKELY)
-    def accepted(body: dict[str, Any]) -> None:
-        assert daemon.post("/v1/feedback", body).status_code == 202
-
-    accepted()
-
-
-# Outcomes
-
-
-def test_outcomes_come_as_a_list_or_in_a_report(daemon: Daemon, decision: Decision) -> None:
-    outcome = {"decision_id": decision.decision_id, "status": "failure", "error": "500", "from_a_newer_plugin": 1}
-    assert daemon.post("/v1/outcomes", [outcome]).json() == {"recorded": 1}
-    success = {"decision_id": decision.decision_id, "status": "success", "served": "strong", "tokens_in": 3}
-    report = {"outcomes": [success, {**success, "decision_id": ids.mint()}], "more": {}}
-    assert daemon.post("/v1/outcomes", report).json() == {"recorded": 2}
-    outcome = daemon.read(decision.decision_id)["outcome"]
-    assert (outcome["status"], outcome["served"], outcome["error"]) == ("success", "strong", "500")
-    assert daemon.post("/v1/outcomes", []).json() == daemon.post("/v1/outcomes", {}).json() == {"recorded": 0}
-
-
-BAD_OUTCOMES: list[tuple[dict[str, object], str]] = [
-    ({"decision_id": "x"}, "decision_id"),
-    ({"status": "fine"}, "status"),
-    ({"tokens_in": -1}, "tokens_in"),
-    ({"tokens_out": 2**63}, "tokens_out"),
-    ({"cost": "1"}, "cost"),
-    ({"served": 1}, "served"),
-]
-
-
-def test_a_bad_outcome_names_the_field_and_nothing_is_recorded(daemon: Daemon, store_url: str) -> None:
-    good = {"decision_id": ids.mint(), "status": "success"}
-    for change, field in BAD_OUTCOMES:
-        outcomes = [good, {**good, **change}]
-        assert problem(daemon.post("/v1/outcomes", outcomes)) == (400, "bad_request", f"[1].{field}")
-        report = {"outcomes": outcomes}
-        assert problem(daemon.post("/v1/outcomes", report)) == (400, "bad_request", f"outcomes[1].{field}")
-    assert rows(store_url, "SELECT count(*) FROM outcomes") == [(0,)]
-
-
-def test_the_plugins_breaker_is_logged_when_it_changes(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "feedback.plugins"):
-        for breaker in ("closed", "open", "open", "closed"):
-            plugin = {"instance": "proxy-1", "breaker": breaker, "counters": {"fallbacks": 2}, "protocol": 1}
-            assert daemon.post("/v1/outcomes", {"plugin": plugin}).status_code == 200
-    assert [record.getMessage() for record in caplog.records] == [
-        "plugin 'proxy-1': circuit breaker 'open', was 'closed'",
-        "plugin 'proxy-1': circuit breaker 'closed', was 'open'",
-    ]
-    (report,) = daemon.plugins.newest
-    assert (report.instance, report.breaker, report.counters) == ("proxy-1", "closed", {"fallbacks": 2.0})
-
-
-# Decisions
-
-
-def test_the_whole_decision_is_flat_and_without_the_embedding(daemon: Daemon, decision: Decision) -> None:
-    whole = daemon.read(decision.decision_id)
-    assert (whole.pop("status"), whole.pop("outcome"), whole.pop("ratings")) == ("routed", None, [])
-    assert whole.pop("explanation")["otherwise"] == ["threshold up to 0.2: strong"]
-    expected = {name: getattr(decision, name) for name in Decision.__struct_fields__}
-    del expected["embedding"], expected["features"]
-    assert whole == expected
-
-
-def test_a_decision_that_is_not_written_yet_can_be_read_and_rated(store_url: str, serve: Serve, away: Away) -> None:
-    store = Store(store_url)
-    writer = DecisionWriter(store)
-    queued = a_decision(decision_id=id_aged(3600))
-    writer._queue[queued.decision_id] = queued  # as put() leaves it before its task has run
-    with httpx.Client(base_url=serve(application(store, writer))) as client:
-        body = {"decision_id": queued.decision_id, "rating": "up"}
-        assert client.post("/v1/feedback", json=body).status_code == 201
-        assert client.post("/v1/feedback", json={"call_id": queued.call_id, "stars": 5}).status_code == 201
-        whole = client.get(f"/v1/decisions/{queued.decision_id}").json()
-        assert (whole["model"], [rating["value"] for rating in whole["ratings"]]) == ("cheap", [1.0])
-        writer._queue.clear()
-
-
-def test_an_unknown_decision_is_404_and_a_bad_id_400(daemon: Daemon) -> None:
-    assert problem(daemon.client.get(f"/v1/decisions/{ids.mint()}")) == (404, "unknown_decision", None)
-    assert problem(daemon.client.get("/v1/decisions/x%00y")) == (400, "bad_request", "decision_id")
-    daemon.rate(pending := ids.mint())
-    assert problem(daemon.client.get(f"/v1/decisions/{pending}")) == (404, "unknown_decision", None)
-
-
-def test_a_database_that_is_away_is_503_with_retry_after(daemon: Daemon, away: Away) -> None:
-    decision_id = ids.mint()
-    with away():
-        for answer in (
-            daemon.rate(decision_id),
-            daemon.post("/v1/comparisons", {**PAIR, "prompt": "why?"}),
-            daemon.post("/v1/outcomes", [{"decision_id": decision_id, "status": "success"}]),
-        ):
-            assert problem(answer) == (503, "unavailable", None)
-            assert answer.headers["retry-after"] == "1"
-    assert daemon.rate(decision_id).status_code == 202
-
-
-def test_the_wrong_method_is_405(daemon: Daemon) -> None:
-    calls = itertools.product(["GET", "PUT", "DELETE"], ["/v1/feedback", "/v1/comparisons", "/v1/outcomes"])
-    assert {daemon.client.request(method, path).status_code for method, path in calls} == {405}

@@ -14,6 +14,7 @@ import pytest
 from feedback import versions
 from scorer import artifacts
 from scorer.artifacts import ArtifactError
+from scorer.shelf import opened
 from tests.benchmarks import killing
 
 
@@ -29,7 +30,7 @@ def test_what_is_killed_leaves_the_champion_or_the_challenger_whole(store_url: s
 
 
 def write(folder: Path, version: str) -> Path:
-    where = versions.folder(folder, "mf") / version
+    where = folder / "artifacts" / "mf" / version
     return artifacts.write(where, {"x": np.ones(1)}, router="mf", version=version, encoder_id="e")
 
 
@@ -44,15 +45,16 @@ def test_a_writer_that_is_killed_leaves_no_version(tmp_path: Path, step: str) ->
     )
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path), step], timeout=60)
     assert ended.returncode == -9
-    assert [one.manifest.version for one in versions.installed(tmp_path, "mf")] == ["20260101-000000-aaaaaaaa"]
-    (unfinished,) = versions.folder(tmp_path, "mf").glob(".*")
+    (whole,) = versions.installed(opened(None, tmp_path), "mf")
+    assert whole.manifest.version == "20260101-000000-aaaaaaaa"
+    (unfinished,) = (tmp_path / "artifacts" / "mf").glob(".*")
     assert unfinished.name.startswith(".20260102-000000-bbbbbbbb.")
     with pytest.raises(ArtifactError):
-        artifacts.read(versions.folder(tmp_path, "mf") / "20260102-000000-bbbbbbbb", router="mf", encoder_id="e")
+        artifacts.read(tmp_path / "artifacts" / "mf" / "20260102-000000-bbbbbbbb", router="mf", encoder_id="e")
 
 
 def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
-    folder = versions.folder(tmp_path, "mf")
+    folder = tmp_path / "artifacts" / "mf"
     for name in (".v1.abc.unfinished", ".v2.abc.unfinished", ".other"):
         (folder / name).mkdir(parents=True)
         (folder / name / artifacts.TENSORS).write_bytes(b"half")

@@ -1,10 +1,6 @@
-from __future__ import annotations
+"""The judge against closed forms: consistency, cost, and what becomes of failures."""
 
-import asyncio
-import contextlib
-import threading
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -13,39 +9,28 @@ import pytest
 from feedback import judgements
 from feedback.battles import Gathering, Weights
 from feedback.chat import MARK
-from feedback.database import Unavailable
-from feedback.judge import Judge, opponent
+from feedback.judge import Judge
 from feedback.migrations import migrate
-from feedback.records import Comparison, Message, Sample, SampledOutcome
+from feedback.records import Message, Sample, SampledOutcome
 from feedback.store import Store
 from feedback.verdicts import share
 from gateway_plugin import ids
-from scorer import sampler
 from scorer.features import NAMES
 from tests.conftest import Serve
 from tests.feedback.examples import a_decision, execute, rows
-from tests.feedback.judging import CHEAP, JUDGE, PRICES, STRONG, Endpoint, a_judge, outcomes, settings
-
-
-@pytest.fixture
-def endpoint() -> Endpoint:
-    return Endpoint()
-
-
-@pytest.fixture
-async def judge(store: Store, endpoint: Endpoint, serve: Serve) -> AsyncIterator[Judge]:
-    made = a_judge(store, serve(endpoint.app))
-    yield made
-    await made.close()
-
-
-async def _comparisons(store: Store) -> list[Comparison]:
-    return [one async for page in store.comparisons() for one in page]
-
-
-def _due(url: str) -> None:
-    """Lets whatever waits be due now."""
-    execute(url, "UPDATE judgements SET due_at = 0 WHERE finished_at IS NULL")
+from tests.feedback.judging import (
+    CHEAP,
+    JUDGE,
+    PRICES,
+    STRONG,
+    Endpoint,
+    a_judge,
+    comparisons,
+    make_due,
+    outcomes,
+    settings,
+    take,
+)
 
 
 @pytest.mark.parametrize(("bias", "tied", "count"), [(0.0, 0.0, 20), (0.3, 0.0, 60), (0.25, 0.4, 60)])
@@ -58,7 +43,7 @@ async def test_self_consistency_and_ties_match_a_known_position_bias(
     migrate(url)
     store = Store(url)
     judge = a_judge(store, serve(endpoint.app))
-    await judge.take(outcomes(endpoint, count))
+    await take(judge, store, outcomes(endpoint, count))
     await judge.work()
     found = await store.judging()
     assert (found.judged, found.waiting) == (count, 0)
@@ -69,7 +54,7 @@ async def test_self_consistency_and_ties_match_a_known_position_bias(
     assert as_ties.low <= ties <= as_ties.high
     if not bias:
         assert agreeing.value == 1
-    winners = [one.winner for one in await _comparisons(store)]
+    winners = [one.winner for one in await comparisons(store)]
     assert winners.count("tie") == found.ties
     for model, calls in ((STRONG, count), (JUDGE, 2 * count), (CHEAP, 0)):
         assert endpoint.asked[model] == calls
@@ -85,9 +70,9 @@ async def test_a_verdict_becomes_a_comparison_that_is_learned_from(
     vectors = {"embedding": b"\0" * 16, "features": b"\0" * 4 * len(NAMES), "encoder_id": "e"}
     made = [a_decision(decision_id=one.decision_id, text_hash=f"{n}", **vectors) for n, one in enumerate(sampled)]
     await store.add_decisions(made)
-    await judge.take(sampled)
+    await take(judge, store, sampled)
     await judge.work()
-    compared = await _comparisons(store)
+    compared = await comparisons(store)
     truth = {}
     for one in sampled:
         assert one.sample is not None
@@ -104,8 +89,8 @@ async def test_a_verdict_becomes_a_comparison_that_is_learned_from(
     assert battles.outcome.sum() == list(truth.values()).count("model_a")
 
 
-async def test_texts_go_once_they_are_judged(store_url: str, judge: Judge, endpoint: Endpoint) -> None:
-    await judge.take(outcomes(endpoint, 2))
+async def test_texts_go_once_they_are_judged(store_url: str, store: Store, judge: Judge, endpoint: Endpoint) -> None:
+    await take(judge, store, outcomes(endpoint, 2))
     texts = "SELECT count(messages), count(answer_a), count(answer_b) FROM judgements"
     assert rows(store_url, texts) == [(2, 2, 0)]
     await judge.work()
@@ -115,7 +100,7 @@ async def test_texts_go_once_they_are_judged(store_url: str, judge: Judge, endpo
 
 
 async def test_the_second_model_sees_the_conversation_and_the_judge_both_answers(
-    judge: Judge, endpoint: Endpoint
+    store: Store, judge: Judge, endpoint: Endpoint
 ) -> None:
     messages = [
         Message("system", "Be brief."),
@@ -124,7 +109,7 @@ async def test_the_second_model_sees_the_conversation_and_the_judge_both_answers
         Message("user", "1+1"),
     ]
     sample = Sample(messages, "0.5 two")
-    await judge.take([SampledOutcome(decision_id=ids.mint(), status="success", served=CHEAP, sample=sample)])
+    await take(judge, store, [SampledOutcome(decision_id=ids.mint(), status="success", served=CHEAP, sample=sample)])
     await judge.work()
     answered, *judged = endpoint.bodies
     assert answered["messages"] == [msgspec.to_builtins(message) for message in messages]
@@ -140,7 +125,7 @@ async def test_the_daily_cap_holds_and_the_rest_waits_for_midnight(
 ) -> None:
     cap = 0.06
     judge = a_judge(store, serve(endpoint.app), daily_dollars=cap)
-    await judge.take(outcomes(endpoint, 30))
+    await take(judge, store, outcomes(endpoint, 30))
     await judge.work()
     first = await store.judging()
     assert 0 < first.judged < 30
@@ -148,13 +133,13 @@ async def test_the_daily_cap_holds_and_the_rest_waits_for_midnight(
     due = rows(store_url, "SELECT due_at, attempts, claim FROM judgements WHERE finished_at IS NULL")
     assert {(float(at) % 86_400, attempts, claim) for at, attempts, claim in due} == {(0.0, 0, None)}
     assert all(0 < float(at) - time.time() <= 86_400 for at, *_ in due)
-    _due(store_url)
+    make_due(store_url)
     await judge.work()
     paid = sum(calls * (100 * PRICES[m][0] + 50 * PRICES[m][1]) / 1e6 for m, calls in endpoint.asked.items())
     assert (await store.judging()).spent == pytest.approx(paid), "as the endpoint counts"
     assert paid <= cap
     execute(store_url, "UPDATE judge_calls SET started_at = started_at - 86400")  # a day later
-    _due(store_url)
+    make_due(store_url)
     await judge.work()
     second = await store.judging()
     assert second.judged > first.judged
@@ -163,9 +148,9 @@ async def test_the_daily_cap_holds_and_the_rest_waits_for_midnight(
 
 
 async def test_a_call_is_booked_at_its_most_and_then_at_its_usage(
-    store_url: str, judge: Judge, endpoint: Endpoint
+    store_url: str, store: Store, judge: Judge, endpoint: Endpoint
 ) -> None:
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     await judge.work()
     paid = dict(rows(store_url, "SELECT DISTINCT model, cost FROM judge_calls"))
     expected = {model: (100 * PRICES[model][0] + 50 * PRICES[model][1]) / 1e6 for model in (STRONG, JUDGE)}
@@ -180,7 +165,7 @@ async def test_what_a_call_without_usage_counts(
     store: Store, store_url: str, judge: Judge, endpoint: Endpoint, usage: Any, status: int, counted: str
 ) -> None:
     endpoint.usage, endpoint.failures = usage, 1 if status != 200 else 0
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     await judge.work()
     estimates = rows(store_url, "SELECT sum(estimate) FROM judge_calls")[0][0]
     assert (await store.judging()).spent == (pytest.approx(estimates) if counted == "estimate" else 0)
@@ -189,7 +174,7 @@ async def test_what_a_call_without_usage_counts(
 async def test_failures_are_retried_later_and_what_was_paid_for_is_kept(
     store: Store, store_url: str, judge: Judge, endpoint: Endpoint
 ) -> None:
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     endpoint.verdict = "no idea"
     await judge.work()
     assert endpoint.asked == {STRONG: 1, JUDGE: 1}
@@ -198,11 +183,11 @@ async def test_failures_are_retried_later_and_what_was_paid_for_is_kept(
     await judge.work()
     assert sum(endpoint.asked.values()) == 2, "it is not due yet"
     endpoint.verdict, endpoint.failures = None, 1
-    _due(store_url)
+    make_due(store_url)
     await judge.work()
     ((due, attempts),) = rows(store_url, "SELECT due_at, attempts FROM judgements")
     assert (attempts, due - time.time()) == (2, pytest.approx(240, abs=5))
-    _due(store_url)
+    make_due(store_url)
     await judge.work()
     assert endpoint.asked == {STRONG: 1, JUDGE: 4}
     assert (await store.judging()).judged == 1
@@ -213,10 +198,10 @@ async def test_attempts_are_bounded_and_what_is_refused_for_good_is_not_tried_ag
     store: Store, store_url: str, judge: Judge, endpoint: Endpoint, status: int, tries: int
 ) -> None:
     endpoint.failures, endpoint.status = 10**6, status
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     for _ in range(judgements.ATTEMPTS + 2):
         await judge.work()
-        _due(store_url)
+        make_due(store_url)
     assert sum(endpoint.asked.values()) == tries
     assert rows(store_url, "SELECT status, messages, answer_a FROM judgements") == [("failed", None, None)]
     found = await store.judging()
@@ -230,7 +215,7 @@ async def test_an_endpoint_that_is_away_or_too_slow_costs_no_more_than_its_timeo
     slow = a_judge(store, serve(endpoint.app), timeout_seconds=0.2)
     away = Judge(store, settings("http://127.0.0.1:9", timeout_seconds=1.0), (STRONG, CHEAP), "embedding")
     for judge in (slow, away):
-        await judge.take(outcomes(endpoint, 1))
+        await take(judge, store, outcomes(endpoint, 1))
         began = time.monotonic()
         await judge.work()
         assert time.monotonic() - began < 3
@@ -240,186 +225,19 @@ async def test_an_endpoint_that_is_away_or_too_slow_costs_no_more_than_its_timeo
 
 
 async def test_an_answer_of_another_model_than_asked_is_no_answer(
-    store_url: str, judge: Judge, endpoint: Endpoint
+    store_url: str, store: Store, judge: Judge, endpoint: Endpoint
 ) -> None:
     endpoint.headers = {"x-litellm-attempted-fallbacks": "1"}
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     await judge.work()
     assert rows(store_url, "SELECT status, answer_b, attempts FROM judgements") == [("waiting", None, 1)]
 
 
 async def test_a_second_answer_that_is_cut_short_is_not_judged(
-    store_url: str, judge: Judge, endpoint: Endpoint
+    store_url: str, store: Store, judge: Judge, endpoint: Endpoint
 ) -> None:
     endpoint.end = "length"
-    await judge.take(outcomes(endpoint, 1))
+    await take(judge, store, outcomes(endpoint, 1))
     await judge.work()
     assert rows(store_url, "SELECT status FROM judgements") == [("the second answer was cut short",)]
     assert endpoint.asked[JUDGE] == 0
-
-
-async def test_two_workers_on_one_database_judge_each_answer_once(
-    store: Store, store_url: str, endpoint: Endpoint, serve: Serve
-) -> None:
-    url, count, together = serve(endpoint.app), 25, threading.Barrier(2)
-    first = a_judge(store, url)
-    await first.take(outcomes(endpoint, count))
-    await first.close()
-
-    def work() -> None:
-        async def run() -> None:
-            own = Store(store_url)
-            judge = a_judge(own, url)
-            await own.ping()
-            together.wait(timeout=30)
-            deadline = time.monotonic() + 60
-            while (await own.judging()).judged < count and time.monotonic() < deadline:
-                with contextlib.suppress(Unavailable):  # the test's SQLite has little patience with locks
-                    await judge.work()
-            await judge.close()
-            await own.close()
-
-        asyncio.run(run())
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        await asyncio.to_thread(thread.join)
-    assert endpoint.asked == {STRONG: count, JUDGE: 2 * count}
-    assert rows(store_url, "SELECT count(*), count(DISTINCT decision_id) FROM comparisons") == [(count, count)]
-    assert rows(store_url, "SELECT count(*) FROM judgements WHERE attempts <> 1") == [(0,)]
-
-
-async def test_a_claim_expires_and_its_late_holder_changes_nothing(
-    store: Store, store_url: str, judge: Judge, endpoint: Endpoint
-) -> None:
-    await judge.take(outcomes(endpoint, 1))
-    dead = await store.claim_judgement(60)
-    assert dead is not None
-    assert await store.claim_judgement(60) is None
-    half = msgspec.structs.replace(dead, answer_b="0.9 says strong")
-    assert await store.keep_judgement(half, 60)
-    _due(store_url)
-    heir = await store.claim_judgement(60)
-    assert heir is not None
-    assert not await store.keep_judgement(half, 60)
-    assert not await store.retry_judgement(half, 0)
-    assert await store.retry_judgement(heir, 0)
-    await judge.work()
-    assert endpoint.asked == {JUDGE: 2}, "the answer that the dead one paid for is used"
-    ended = msgspec.structs.replace(half, forward="model_a", backward="model_a")
-    assert not await store.keep_judgement(half, 60)
-    assert not await store.finish_judgement(ended)
-    assert not await store.give_up_judgement(ended, "late")
-    assert len(await _comparisons(store)) == 1
-
-
-async def test_what_crashes_its_judge_each_time_is_given_up(store: Store, store_url: str, judge: Judge) -> None:
-    await judge.take(outcomes(Endpoint(), 1))
-    for _ in range(judgements.ATTEMPTS):
-        assert await store.claim_judgement(60)
-        _due(store_url)
-    assert await store.claim_judgement(60) is None
-    assert await store.tidy_judgements() == 1
-    assert rows(store_url, "SELECT status, answer_a FROM judgements") == [("tried too long", None)]
-
-
-async def test_texts_wait_three_days_at_most(store: Store, store_url: str, judge: Judge) -> None:
-    await judge.take(outcomes(Endpoint(), 2))
-    execute(store_url, "UPDATE judgements SET created_at = created_at - 3 * 86400 - 1, due_at = due_at + 1e6")
-    await judge.take(outcomes(Endpoint(), 1))
-    assert await store.tidy_judgements() == 2
-    assert rows(store_url, "SELECT count(messages) FROM judgements") == [(1,)]
-
-
-async def test_the_queue_is_bounded_and_an_outcome_reported_twice_is_queued_once(
-    store: Store, judge: Judge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(judgements, "MOST_WAITING", 5)
-    sampled = outcomes(Endpoint(), 8)
-    await judge.take(sampled[:3])
-    await judge.take(sampled[:3])
-    assert (await store.judging()).waiting == 3
-    await judge.take(sampled)
-    assert (await store.judging()).waiting <= 5
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"sample": None},
-        {"status": "failure"},
-        {"status": "fallback"},
-        {"served": "elsewhere"},
-        {"served": None},
-        {"disconnected": True},
-        {"finish_reason": "length"},
-        {"sample": Sample([Message("user", "x" * 60_001)], "two")},
-        {"sample": Sample([Message("user", "x")], "y" * 60_001)},
-    ],
-)
-async def test_what_cannot_be_judged_fairly_is_not_queued(store: Store, judge: Judge, changes: dict[str, Any]) -> None:
-    (outcome,) = outcomes(Endpoint(), 1)
-    await judge.take([msgspec.structs.replace(outcome, **changes)])
-    assert (await store.judging()).waiting == 0
-
-
-async def test_an_answer_that_was_not_drawn_is_not_queued(store: Store) -> None:
-    judge = Judge(store, settings("http://127.0.0.1:9", share=0.3), (STRONG, CHEAP), "embedding")
-    sampled = outcomes(Endpoint(), 200)
-    await judge.take(sampled)
-    drawn = sum(judge.wants(a_decision(decision_id=one.decision_id, needs={})) for one in sampled)
-    assert (await store.judging()).waiting == drawn
-    assert 35 <= drawn <= 88  # 60, with five standard deviations
-
-
-def test_the_draw_is_by_the_decision_alone_and_apart_from_routing() -> None:
-    unused: Any = None
-    judge = Judge(unused, settings("http://x", share=0.2), (STRONG, CHEAP), "text")
-    decided = [a_decision(decision_id=ids.mint(), needs={"chars": 10}) for _ in range(4000)]
-    wanted = [judge.wants(one) for one in decided]
-    assert wanted == [judge.wants(one) for one in decided]
-    assert sum(wanted) / 4000 == pytest.approx(0.2, abs=0.03)
-    low = [sampler.uniform(one.decision_id) < 0.5 for one in decided]
-    among = sum(w for w, routed in zip(wanted, low, strict=True) if routed) / sum(low)
-    assert among == pytest.approx(0.2, abs=0.045)
-
-
-@pytest.mark.parametrize(
-    ("keep", "needs", "wanted"),
-    [
-        ("text", {"chars": 5}, True),
-        ("embedding", {}, True),
-        ("hash", {}, False),
-        ("text", {"images": True}, False),
-        ("text", {"tools": True}, False),
-        ("text", {"json": True}, False),
-        ("text", {"chars": 60_001}, False),
-    ],
-)
-def test_only_plain_text_is_drawn_and_nothing_where_hashes_are_kept(
-    keep: str, needs: dict[str, bool | int], wanted: bool
-) -> None:
-    unused: Any = None
-    judge = Judge(unused, settings("http://x"), (STRONG, CHEAP), keep)
-    assert judge.wants(a_decision(needs=needs)) is wanted
-
-
-def test_whoever_served_is_compared_with_the_strongest_and_the_strongest_with_any_other() -> None:
-    ladder = ("a", "b", "c")
-    assert {opponent(ladder, served, ids.mint()) for served in "bc"} == {"a"}
-    others = [opponent(ladder, "a", ids.mint()) for _ in range(400)]
-    assert others.count("b") == pytest.approx(200, abs=60)
-    assert set(others) == {"b", "c"}
-
-
-async def test_a_database_that_is_away_is_said_so_and_nothing_hangs(
-    store: Store, judge: Judge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def gone(*_: object) -> None:
-        raise Unavailable("gone")
-
-    monkeypatch.setattr(store, "claim_judgement", gone)
-    with pytest.raises(Unavailable):
-        await judge.work()

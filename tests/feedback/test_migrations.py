@@ -21,7 +21,7 @@ from tests.feedback.examples import a_decision, execute, rows
 SECOND_REVISION = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "9999", "0006"
+revision, down_revision = "9999", "{}"
 def upgrade(): op.add_column("ratings", sa.Column("stars", sa.Integer))
 """
 
@@ -70,7 +70,7 @@ async def test_an_older_database_is_upgraded_with_its_rows_and_a_newer_one_refus
     await store.add_decisions([decision])
     newer = tmp_path / "100 % newer"
     shutil.copytree(Path(migrations.__file__).parent, newer)
-    (newer / "versions" / "r9999.py").write_text(SECOND_REVISION)
+    (newer / "versions" / "r9999.py").write_text(SECOND_REVISION.format(migrations.revisions()[0]))
     with monkeypatch.context() as patched:
         patched.setattr(migrations, "_SCRIPTS", newer)
         migrate(empty_url)
@@ -100,7 +100,7 @@ def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert rows(empty_url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0006",)]
+    assert rows(empty_url, f"SELECT version_num FROM {VERSION_TABLE}") == [(migrations.revisions()[0],)]
 
 
 def test_a_new_file_that_another_process_is_just_writing_is_waited_for(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import time
 import msgspec
 import pytest
 
+from feedback.records import Outcome
 from feedback.store import Store
 from scorer.conversations import Away, Conversations
 from scorer.sessions import Pin
 from tests.feedback.conftest import Away as Outage
+from tests.feedback.examples import a_decision
 
 
 def a_pin(**changes: object) -> Pin:
@@ -50,6 +52,30 @@ async def test_a_move_counts_unless_another_came_before(store: Store) -> None:
     assert await store.write_pin(late, a_pin()) == moved  # it was made from what is no longer there
     seen_again = a_pin(model="weak", pinned_at=2.0, seen_at=4.0, tokens=20.0)
     assert await store.write_pin(seen_again, moved) == seen_again
+
+
+@pytest.mark.parametrize(
+    ("pinned", "served", "cached", "tokens"),
+    [
+        ("session", "cheap", 40, 40.0),
+        ("tool_loop", "cheap", 0, 0.0),
+        ("session", "cheap", None, 900.0),  # the provider did not say
+        (None, "cheap", 0, 900.0),  # the first turn: nothing was there yet
+        ("session", "strong", 0, 900.0),  # another one served
+    ],
+)
+async def test_a_pin_learns_what_the_provider_had_in_its_cache(
+    store: Store, pinned: str | None, served: str, cached: int | None, tokens: float
+) -> None:
+    await store.write_pin(a_pin(model="cheap", tokens=900.0), None)
+    turn = a_decision(unit="s", requested="router", pinned=pinned)
+    await store.add_decisions([turn])
+    await store.record_outcomes(
+        [Outcome(decision_id=turn.decision_id, status="success", served=served, cached_tokens=cached)]
+    )
+    found = await store.find_pin("s", "router")
+    assert found is not None
+    assert (found.model, found.tokens) == ("cheap", tokens)
 
 
 async def test_old_pins_are_forgotten(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, time, timedelta
@@ -255,7 +256,7 @@ async def test_a_process_runs_at_low_priority_and_is_told_the_time(tmp_path: Pat
     told = tmp_path / "told"
     script = f"import os, sys; open({str(told)!r}, 'w').write(f'{{os.nice(0)}} {{sys.argv[1:]}}'); sys.exit(3)"
     night = datetime(2026, 5, 4, 3, tzinfo=UTC)
-    assert await schedule.run_process([sys.executable, "-c", script], night) == 3
+    assert await schedule.run_process([sys.executable, "-c", script], 60, night) == 3
     nice = min(os.nice(0) + 10, 19)
     assert told.read_text() == f"{nice} ['--scheduled-for', '2026-05-04T03:00:00+00:00']"
 
@@ -263,11 +264,17 @@ async def test_a_process_runs_at_low_priority_and_is_told_the_time(tmp_path: Pat
 async def test_a_process_ends_with_its_caller(tmp_path: Path) -> None:
     marker = tmp_path / "alive"
     script = f"import time; open({str(marker)!r}, 'w').close(); time.sleep(60)"
-    task = asyncio.create_task(schedule.run_process([sys.executable, "-c", script], datetime.now(UTC)))
+    task = asyncio.create_task(schedule.run_process([sys.executable, "-c", script], 60, datetime.now(UTC)))
     await asyncio.to_thread(_appear, marker)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 10)
+
+
+async def test_a_process_that_hangs_is_killed(caplog: pytest.LogCaptureFixture) -> None:
+    command = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"]
+    assert await asyncio.wait_for(schedule.run_process(command, 0.9, datetime.now(UTC)), 10) == -signal.SIGKILL
+    assert "was killed after 0.00025 hours" in caplog.text
 
 
 async def _add_decision(url: str) -> None:

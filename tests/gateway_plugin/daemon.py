@@ -24,7 +24,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decision_id: _Text
     model: _Text
     prompt: str
-    needs: dict[str, bool | int]
+    needs: dict[str, bool | int | str]
     candidates: Annotated[list[_Text], msgspec.Meta(min_length=1)]
     session_id: _Text | None = None
     user: _Text | None = None
@@ -33,6 +33,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: _Text | None = None
     team: _Text | None = None
     continuation: bool = False
+    cooldown: list[_Text] = []
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +50,7 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     served: _Text | None = None
     tokens_in: Annotated[int, msgspec.Meta(ge=1)] | None = None
     tokens_out: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cached_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
     cost: _Amount | None = None
     latency_ms: _Amount | None = None
     ttft_ms: _Amount | None = None
@@ -92,6 +94,7 @@ class Daemon:
 
     def reset(self) -> None:
         self.ladder = self._ladder
+        self.tags: dict[str, dict[str, str]] = {}  # of the ladder's models
         self.mode = "route"
         self.protocol = 1
         self.sampling = False  # asks for every answer
@@ -103,6 +106,7 @@ class Daemon:
         self.reports: list[Report] = []
         self.ladders = 0  # times the ladder was asked for
         self.tokens: set[str | None] = set()
+        self.parents: list[str | None] = []  # of the questions, in their traces
         self.faults: list[str] = []  # what broke the contract
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,7 +127,7 @@ class Daemon:
         self.ladders += 1
         self.tokens.add(request.headers.get("authorization"))
         answer = await self.behaviour()
-        ladder = [{"model": model, "like": None} for model in self.ladder]
+        ladder = [{"model": model, "like": None, "tags": self.tags.get(model, {})} for model in self.ladder]
         return answer or JSONResponse(
             {"protocol": self.protocol, "mode": self.mode, "default": "mf", "ladder": ladder, "routers": {}}
         )
@@ -133,6 +137,7 @@ class Daemon:
         if question is None:
             return JSONResponse({"error": {"code": "bad_request", "message": self.faults[-1]}}, 400)
         self.questions.append(question)
+        self.parents.append(request.headers.get("traceparent"))
         self.tokens.add(request.headers.get("authorization"))
         if answer := await self.behaviour():
             return answer

@@ -32,6 +32,7 @@ KEYS = {
     "sk-team": dict(models=[], team_id="t-2", team_models=["router", "gpt-4o-mini"]),
     "sk-limited": dict(models=[], metadata={"model_rpm_limit": {"gpt-4o": 1}}),
     "sk-settled": dict(models=[], router_settings={"fallbacks": [{"gpt-4o-mini": ["medium"]}]}),
+    "sk-eu": dict(models=[], metadata={"routerd_needs": {"region": "eu"}}),
     "sk-smart": dict(models=["smart", "medium", "gpt-4o-mini"]),
     "plain-key": dict(models=[]),
 }

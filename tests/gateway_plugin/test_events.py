@@ -32,6 +32,7 @@ def test_a_success_is_read() -> None:
         "deployment": None,
         "tokens_in": 10,
         "tokens_out": 5,
+        "cached_tokens": None,
         "cost": 0.25,
         "latency_ms": 250.0,
         "ttft_ms": None,
@@ -51,6 +52,30 @@ def test_a_cost_of_zero_is_priced_by_the_deployment() -> None:
     price = {"model_info": {"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6}}
     assert _success(payload, price)["cost"] == pytest.approx(1000 * 2e-6 + 100 * 8e-6)
     assert _success(payload | {"response_cost": 0.5}, price)["cost"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("usage", "cached"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 400}}, 400),
+        ({"input_tokens_details": {"cached_tokens": 0}}, 0),
+        ({"prompt_tokens_details": None}, None),
+        ({"prompt_tokens_details": {"cached_tokens": "many"}}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_tokens_in_the_providers_cache_are_read(usage: object, cached: int | None) -> None:
+    assert _success({"metadata": {"usage_object": usage}})["cached_tokens"] == cached
+
+
+def test_tokens_in_the_providers_cache_have_a_price_of_their_own() -> None:
+    usage = {"prompt_tokens_details": {"cached_tokens": 400}}
+    payload: dict[str, object] = {"prompt_tokens": 1000, "completion_tokens": 100, "metadata": {"usage_object": usage}}
+    price = {"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6}
+    assert _success(payload, {"model_info": price})["cost"] == pytest.approx(1000 * 2e-6 + 100 * 8e-6)
+    cheaper = {"model_info": price | {"cache_read_input_token_cost": 1e-6}}
+    assert _success(payload, cheaper)["cost"] == pytest.approx(600 * 2e-6 + 400 * 1e-6 + 100 * 8e-6)
 
 
 def test_an_answer_from_the_cache_costs_nothing() -> None:

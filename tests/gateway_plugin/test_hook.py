@@ -106,7 +106,8 @@ def test_the_instance_is_made_without_settings_loop_or_session() -> None:
 
 
 def test_importing_the_plugin_brings_no_heavy_package() -> None:
-    names = "prompt settings client ladder outcomes routing request events names ids breaker proxy harness failover"
+    names = "prompt tokens needs settings client ladder outcomes routing request events names ids breaker proxy harness"
+    names += " failover"
     imports = "; ".join(f"import gateway_plugin.{name}" for name in names.split())
     heavy = "{'litellm', 'numpy', 'torch', 'sqlalchemy', 'msgspec', 'scorer', 'feedback', 'starlette', 'fastapi'}"
     script = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
@@ -142,6 +143,91 @@ def test_served_models_are_groups_and_wildcards(router: litellm.Router) -> None:
     assert proxy.served(["gpt-4o", "router-mf-0.3", "nobody"]) == ["gpt-4o", "router-mf-0.3"]
     assert proxy.twin("router-mf-0.3", ["gpt-4o-mini", "gpt-4o"]) == "gpt-4o"
     assert proxy.twin("nobody", ["gpt-4o-mini", "gpt-4o"]) is None
+
+
+async def test_a_model_rests_when_all_of_its_deployments_do(router: litellm.Router) -> None:
+    assert await proxy.resting(["gpt-4o", "gpt-4o-mini", "nobody"]) == []
+    for model in ("gpt-4o-mini", "gpt-4o-mini", "gpt-4o"):
+        (deployment,) = router.get_model_ids(model_name=model)
+        router.cooldown_cache.add_deployment_to_cooldown(deployment, ValueError("busy"), 429, 60)
+        resting = await proxy.resting(["gpt-4o", "gpt-4o-mini", "nobody"])
+        assert resting == (["gpt-4o", "gpt-4o-mini"] if model == "gpt-4o" else ["gpt-4o-mini"])
+
+
+async def test_a_release_that_does_not_say_who_rests_costs_nothing(
+    router: litellm.Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("litellm.router_utils.cooldown_handlers.async_get_cooldown_deployments")
+    assert await proxy.resting(["gpt-4o"]) == []
+
+
+async def test_the_daemon_is_told_who_rests(daemon: Daemon, router: litellm.Router, gateway: GatewayRouter) -> None:
+    await _call(gateway, _data())
+    (deployment,) = router.get_model_ids(model_name="gpt-4o-mini")
+    router.cooldown_cache.add_deployment_to_cooldown(deployment, ValueError("busy"), 429, 60)
+    await _call(gateway, _data())
+    assert [question.cooldown for question in daemon.questions] == [[], ["gpt-4o-mini"]]
+
+
+def _needing(key: str = "", **more: Any) -> UserAPIKeyAuth:
+    return UserAPIKeyAuth(api_key="sk-1", models=[], metadata={"routerd_needs": key} if key else {}, **more)
+
+
+@pytest.mark.parametrize(
+    ("sent", "header", "key", "tags"),
+    [
+        ({"region": "eu"}, None, _needing(), {"region": "eu"}),
+        ("region=eu, tier=gold", None, _needing(), {"region": "eu", "tier": "gold"}),
+        ("region=us", "region=eu", _needing(), {"region": "eu"}),
+        (None, "region=us", _needing("region=eu"), {"region": "eu"}),
+        ("region=us", None, _needing(team_metadata={"routerd_needs": "region=eu"}), {"region": "eu"}),
+        (None, None, _needing("region=eu", team_metadata={"routerd_needs": "region=us"}), {"region": "eu"}),
+    ],
+)
+async def test_tags_that_are_needed_reach_the_daemon_and_narrow_the_candidates(
+    daemon: Daemon, gateway: GatewayRouter, sent: object, header: str | None, key: UserAPIKeyAuth, tags: dict[str, str]
+) -> None:
+    daemon.tags = {"gpt-4o": {"region": "eu", "tier": "gold"}, "gpt-4o-mini": {"region": "us"}}
+    data = _data(metadata={"requester_metadata": {"routerd_needs": sent} if sent else {}})
+    if header:
+        data["proxy_server_request"] = {"headers": {"X-Routerd-Needs": header}}
+    await _call(gateway, data, key)
+    assert data["model"] == "gpt-4o"
+    (question,) = daemon.questions
+    assert {name: question.needs[name] for name in tags} == tags
+    assert question.candidates == ["gpt-4o"]
+
+
+@pytest.mark.parametrize("sent", ["eu", "region=", "=eu", 3, {"region": 3}, {"tools": "yes"}, {"a b": "c"}])
+async def test_needs_that_are_none_are_refused(daemon: Daemon, gateway: GatewayRouter, sent: object) -> None:
+    with pytest.raises(ClientError) as caught:
+        await _call(gateway, _data(metadata={"requester_metadata": {"routerd_needs": sent}}))
+    assert caught.value.status_code == 400
+    assert "expected tags such as region=eu" in str(caught.value.detail)
+    assert daemon.questions == []
+
+
+async def test_without_a_decision_nobody_lacks_the_tags(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, gateway: GatewayRouter
+) -> None:
+    settings = litellm.callback_settings["routerd"] | {"fallback": "gpt-4o-mini"}
+    monkeypatch.setattr(litellm, "callback_settings", {"routerd": settings})
+    daemon.tags = {"gpt-4o": {"region": "eu"}}
+    daemon.behaviour = behaviours.failing
+    needing = {"requester_metadata": {"routerd_needs": "region=eu"}}
+    with pytest.raises(ClientError) as caught:  # the ladder was never learned
+        await _call(gateway, _data(metadata=dict(needing)))
+    assert caught.value.status_code == 503
+    daemon.behaviour = behaviours.normal
+    await _call(gateway, _data())
+    daemon.behaviour = behaviours.failing
+    data = _data(metadata=dict(needing))
+    found = await _call(gateway, data)
+    assert found is not None
+    assert (found.status, data["model"]) == ("fallback", "gpt-4o")
+    with pytest.raises(ClientError) as caught:
+        await _call(gateway, _data(metadata={"requester_metadata": {"routerd_needs": "region=mars"}}))
+    assert (caught.value.status_code, "with region: mars" in str(caught.value.detail)) == (403, True)
 
 
 async def test_a_request_is_routed_and_tagged(daemon: Daemon, gateway: GatewayRouter) -> None:

@@ -37,6 +37,16 @@ async def test_it_is_asked_for_once_and_remembered() -> None:
     assert source.asked == 1
 
 
+async def test_a_model_has_tags_or_has_it_not() -> None:
+    tagged = {"model": "strong", "like": None, "tags": {"region": "eu", "tier": "gold"}}
+    answer = {"protocol": 1, "ladder": [tagged, {"model": "weak", "like": None}]}
+    ladder = await Learned(Source(answer)).get(0)
+    assert ladder.has("strong", {"region": "eu"})
+    assert ladder.has("weak", {})
+    assert not ladder.has("strong", {"region": "eu", "tier": "silver"})
+    assert not ladder.has("weak", {"region": "eu"})
+
+
 async def test_while_it_was_never_learned_every_get_asks() -> None:
     source = Source(Unavailable("unreachable"), _answer("strong"))
     learned = Learned(source)

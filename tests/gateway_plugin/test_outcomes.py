@@ -49,6 +49,19 @@ async def test_outcomes_that_end_together_travel_together_and_in_order() -> None
     queue.stop()
 
 
+async def test_what_waits_at_the_end_is_delivered_once() -> None:
+    sink = Sink()
+    queue = Outcomes(sink, 1000)
+    for n in range(150):
+        queue.put({"n": n})
+    await queue.close()
+    assert sink.taken == list(range(150))
+    sink.error = Unavailable("away")
+    queue.put({"n": 150})
+    await queue.close()
+    assert (sink.tries, len(sink.taken)) == (3, 150)
+
+
 async def test_nothing_is_sent_while_there_is_nothing() -> None:
     sink = Sink()
     queue = Outcomes(sink, 10)

@@ -201,13 +201,14 @@ def test_a_conversation_is_scored_newest_first_so_that_boiler_plate_comes_last()
 @pytest.mark.parametrize(
     ("body", "tokens"),
     [
-        ({"prompt": "x" * 300}, 100),
-        ({"prompt": "日" * 100}, 100),
+        ({"prompt": "x" * 300}, 66),
+        ({"prompt": "日" * 100}, 140),
         ({"prompt": "x"}, 1),
         ({"messages": []}, 0),
-        ({"instructions": "x" * 30, "input": "y" * 30}, 20),
-        ({"messages": [_user([{"type": "image_url", "image_url": {"url": "data:"}}] * 2)]}, 2_000),
-        ({"prompt": "", "tools": [{"name": "x" * 16}]}, 10),  # as JSON: 30 characters
+        ({"instructions": "x" * 50, "input": "y" * 50}, 22),
+        ({"messages": [_user([{"type": "image_url", "image_url": {"url": "data:"}}] * 2)]}, 2_004),
+        ({"messages": [_user("hi")] * 100}, 444),
+        ({"prompt": "", "tools": [{"name": "x" * 16}]}, 14),  # as JSON: 20 letters, 9 signs, a space
     ],
 )
 def test_tokens_are_estimated_for_all_that_is_sent(body: dict[str, object], tokens: int) -> None:

@@ -63,6 +63,23 @@ def test_an_outcome_costs_tokens_times_price(stack: Stack) -> None:
     assert outcome.cost == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}),
+        ("/v1/responses", {"input": "hi"}),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_provider_had_in_its_cache_is_reported(
+    stack: Stack, path: str, prompt: dict[str, object], stream: bool
+) -> None:
+    stack.weak.behave(cached=3)
+    answer = stack.post(path, {"model": "router", "stream": stream} | prompt)
+    assert stack.daemon.outcome(answer.headers["x-routerd-decision-id"]).cached_tokens == 3
+
+
 def test_a_model_litellm_has_no_price_for_costs_its_configured_price(stack: Stack) -> None:
     stack.daemon.choice = "medium"
     answer = stack.post("/v1/responses", {"model": "router", "input": "hello there"})

@@ -22,7 +22,7 @@ def test_a_chat_goes_to_the_model_the_daemon_chose(stack: Stack) -> None:
     assert question.model == "router-mf-0.116"
     assert question.prompt == "why is the sky blue?"
     assert question.candidates == ["gpt-4o", "medium", "gpt-4o-mini"]
-    assert question.needs == {"images": False, "audio": False, "tools": False, "json": False, "chars": 20, "tokens": 7}
+    assert question.needs == {"images": False, "audio": False, "tools": False, "json": False, "chars": 20, "tokens": 11}
     assert question.call_id == answer.headers["x-litellm-call-id"]
 
 
@@ -38,6 +38,14 @@ def test_headers_carry_the_evidence(stack: Stack) -> None:
         "reason": "below the threshold ? cheap",  # an arrow is not Latin-1
     }
     assert (headers["x-routerd-win-rate"], headers["x-routerd-threshold"]) == ("0.7000", "0.7500")
+
+
+def test_the_daemon_hears_which_trace_a_request_belongs_to(stack: Stack) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    body = {"model": "router", "messages": [{"role": "user", "content": "hello"}]}
+    stack.post("/v1/chat/completions", body, traceparent=parent)
+    stack.chat("router")
+    assert stack.daemon.parents == [parent, None]
 
 
 def test_the_daemon_gets_its_token(stack: Stack) -> None:

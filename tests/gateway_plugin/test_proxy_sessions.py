@@ -85,6 +85,25 @@ def test_key_team_and_metadata_reach_the_daemon(stack: Stack) -> None:
     assert bare.key == bare.user
 
 
+def test_tags_that_are_needed_come_from_the_request_or_its_key(stack: Stack) -> None:
+    stack.daemon.tags = {"medium": {"region": "eu"}}
+    stack.relearn()
+    stack.daemon.questions.clear()
+    body = {"model": "router", "messages": [{"role": "user", "content": "hi"}]}
+    needing = {"metadata": {"routerd_needs": "region=eu"}}
+    answers = [
+        stack.post("/v1/chat/completions", body, x_routerd_needs="region=eu"),
+        stack.post("/v1/chat/completions", body | needing),
+        stack.post("/v1/messages", body | needing | {"max_tokens": 20}),
+        stack.post("/v1/responses", {"model": "router", "input": "hi"} | needing),
+        stack.post("/v1/chat/completions", body | {"metadata": {"routerd_needs": "region=us"}}, key="sk-eu"),
+    ]
+    assert [(answer.status_code, answer.headers["x-routerd-model"]) for answer in answers] == [(200, "medium")] * 5
+    assert [question.needs["region"] for question in stack.daemon.questions] == ["eu"] * 5
+    assert stack.post("/v1/chat/completions", body, x_routerd_needs="eu").status_code == 400
+    assert stack.post("/v1/chat/completions", body, x_routerd_needs="region=mars").status_code == 403
+
+
 @pytest.mark.parametrize(
     ("path", "body", "most"),
     [

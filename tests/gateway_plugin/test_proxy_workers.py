@@ -122,4 +122,6 @@ def test_a_model_in_cooldown_is_passed_over_and_where_nobody_is_above_the_next_b
         assert (answer.status_code, answer.headers["x-routerd-model"]) == (200, "gpt-4o")
         assert stack.daemon.outcome(answer.headers["x-routerd-decision-id"]).served == "medium"
     assert len(stack.weak.calls) == 12
-    assert 1 <= len(stack.strong.calls) <= 2  # each process finds out for itself
+    assert 1 <= len(stack.strong.calls) <= 2  # each process finds out for itself, and tells the daemon then
+    told = [question.cooldown for question in stack.daemon.questions]
+    assert sorted(told) == [[]] * len(stack.strong.calls) + [["gpt-4o"]] * (12 - len(stack.strong.calls))

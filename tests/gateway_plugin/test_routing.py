@@ -40,6 +40,13 @@ def test_a_decision_tells_the_chosen_models_win_rate() -> None:
     }
 
 
+def test_a_rating_token_is_passed_on_whole() -> None:
+    found, token = _routing(), f"{ids.mint()}.{10**10}.{'s' * 43}"
+    found.decide(_ANSWER | {"rating_token": token}, "weak", ["strong", "weak"])
+    assert found.headers()["x-routerd-rating-token"] == token
+    assert "rating_token" not in found.outcome("success", {})
+
+
 @pytest.mark.parametrize(
     ("model", "candidates", "win_rate"),
     [

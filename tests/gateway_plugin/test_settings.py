@@ -66,7 +66,8 @@ def test_unknown_keys_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert read({"urll": "x", "speed": 3, "queue": 7}, {}) == Settings(queue=7)
     assert [record.getMessage() for record in caplog.records] == [
         "callback_settings.routerd: unknown speed, urll; accepted: "
-        "url, token, timeout_ms, fallback, score, failover, authorize, queue, breaker_failures, breaker_pause_s"
+        "url, token, timeout_ms, fallback, score, failover, authorize, queue, breaker_failures, breaker_pause_s, "
+        "ca, certificate"
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,9 @@ from scorer import daemon
 from scorer.config import Config
 from scorer.encoder import Encoder
 from scorer.sections import Rung
-from tests.conftest import Serve
+from tests.conftest import Serve, free_port
+from tests.demo.stack import Service
+from tests.scorer.commanding import LADDER, Write
 
 TWO = (Rung("strong", like="gpt-4-1106-preview"), Rung("weak", like="mixtral-8x7b-instruct-v0.1"))
 THREE = (
@@ -38,6 +41,30 @@ def start(serve: Serve, tmp_path: Path, encoder: Encoder) -> Start:
         return httpx.Client(base_url=serve(daemon.build(config)), timeout=30)
 
     return run
+
+
+@pytest.fixture
+def config(tmp_path: Path, encoder: Encoder) -> Write:
+    """Writes a configuration: the ladder, a data folder, and what it is called with."""
+
+    def write(more: str = "") -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(f"{LADDER}data_dir: {tmp_path / 'data'}\n{more}")
+        return path
+
+    return write
+
+
+@pytest.fixture(name="daemon")
+def service(config: Write, tmp_path: Path) -> Iterator[Service]:
+    """`routerd serve` in a process of its own."""
+    port = free_port()
+    path = config(f"listen: 127.0.0.1:{port}")
+    command = [sys.executable, "-m", "scorer", "serve", "--config", str(path)]
+    started = Service("daemon", command, f"http://127.0.0.1:{port}/readyz", tmp_path / "daemon.log")
+    started.start()
+    yield started
+    started.stop()
 
 
 def route(client: httpx.Client, prompt: str = EASY, **body: object) -> dict[str, object]:

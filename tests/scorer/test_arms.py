@@ -1,98 +1,37 @@
-"""Holdback and canary: who is served by what, by real daemons on the static encoder."""
+"""Arms: a version held back serves its share, is steered with the other, and ends or comes back by itself."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click.testing
-import httpx
 import msgspec
 import numpy as np
 import pytest
 import yaml
 
-from feedback.records import Activation, Holdback, Outcome, Rating, StoredCalibration
+from feedback.records import Holdback, Outcome, Rating
 from feedback.store import Store
-from scorer import arms, artifacts, budget, catalogue, cli, config, daemon, hosting, steering
-from scorer.calibration import Calibration
+from scorer import arms, budget, chores, cli, hosting, steering
 from scorer.commands.shared import in_store
-from scorer.config import Config, ConfigError
+from scorer.config import Config
 from scorer.scoring import Earlier, Job, Scored
-from scorer.sections import Budget, Canary, EncoderConfig, PolicyConfig, Retrain, RouterConfig
+from scorer.sections import Budget, PolicyConfig
 from tests.conftest import Serve
+from tests.scorer.arming import (
+    SESSIONS,
+    STARTS,
+    calibration,
+    configuration,
+    published,
+    started,
+    until,
+    version,
+    versions_of,
+)
 from tests.scorer.conftest import EASY, TWO, route
-
-SESSIONS = [f"session-{number}" for number in range(60)]
-KNOWN = tuple(rung.like for rung in TWO if rung.like)
-_STARTS = {"v1": 0.3, "v2": 0.6}  # of their calibrations
-T = TypeVar("T")
-
-
-def configuration(folder: Path, **changes: Any) -> Config:
-    made = Config(
-        ladder=TWO,
-        data_dir=folder,
-        encoder=EncoderConfig("static"),
-        routers={"mf": RouterConfig(), "random": RouterConfig()},
-        default="router-mf-p50",
-        exploration=0.0,
-        retrain=Retrain(cron=None),
-    )
-    return msgspec.structs.replace(made, **changes)
-
-
-def version(folder: Path, name: str) -> Path:
-    """What ships of mf, under another name."""
-    manifest, tensors = artifacts.read(catalogue.directory("mf", "pretrained", "static"), router="mf", encoder_id=None)
-    return artifacts.write(
-        folder / "artifacts" / "mf" / name,
-        tensors,
-        router="mf",
-        version=name,
-        encoder_id=manifest.encoder_id,
-        features=manifest.features,
-        models=manifest.models,
-        hyperparameters=manifest.hyperparameters,
-    )
-
-
-def calibration(start: float) -> Calibration:
-    return Calibration("made up", np.linspace(start, start + 0.1, 100))
-
-
-def published(config: Config, share: float, days: float = 1) -> Activation:
-    """v1, then v2 with a holdback."""
-
-    async def work(store: Store) -> Activation:
-        for name in ("v1", "v2"):
-            directory = str(version(config.data_dir, name).resolve())
-            lowest = calibration(_STARTS[name]).lowest.astype("<f4").tobytes()
-            stored = StoredCalibration(router="mf", version=name, ladder=KNOWN, sample="made up", lowest=lowest)
-            holdback = Holdback(share, days) if name == "v2" else None
-            active = await store.activate("mf", name, directory, [stored], "test", holdback=holdback)
-        return active
-
-    return in_store(config, work)
-
-
-def started(serve: Serve, config: Config) -> httpx.Client:
-    return httpx.Client(base_url=serve(daemon.build(config)), timeout=30)
-
-
-def versions_of(client: httpx.Client, **body: object) -> dict[str, str]:
-    return {one: str(route(client, EASY, session_id=one, **body)["version"]) for one in SESSIONS}
-
-
-def until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_arm_has_its_share_and_is_drawn_apart_from_every_other() -> None:
@@ -134,7 +73,7 @@ def test_a_share_is_by_the_calibration_of_the_arm_and_probabilities_are_the_arms
         answer = route(client, EASY, session_id=session, model="router-mf-p30")
         thresholds[str(answer["version"])].add(round(float(str(answer["threshold"])), 5))
         assert sorted(answer["probabilities"].values()) == pytest.approx([0.05, 0.95])  # type: ignore[attr-defined]
-    expected = {name: {round(calibration(start).threshold(0.3), 5)} for name, start in _STARTS.items()}
+    expected = {name: {round(calibration(start).threshold(0.3), 5)} for name, start in STARTS.items()}
     assert thresholds == expected
     assert expected["v1"] != expected["v2"]
 
@@ -194,7 +133,7 @@ def test_a_version_before_that_cannot_be_loaded_is_not_held_back(
 
 
 def test_the_holdback_ends_by_itself(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(chores, "_POLL_SECONDS", 0.05)
     config = configuration(tmp_path)
     published(config, share=0.3, days=3 / 86400)
     client = started(serve, config)
@@ -206,8 +145,8 @@ def test_a_worse_version_goes_back_by_itself_while_daemons_serve(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ratings come over HTTP: v1 pleases, v2 does not. Both replicas are back on v1 soon after."""
-    monkeypatch.setattr(daemon, "_POLL_SECONDS", 0.05)
-    monkeypatch.setattr(daemon, "_WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(chores, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(chores, "_WATCH_SECONDS", 0.1)
     config = configuration(tmp_path)
     published(config, share=0.5)
     replicas = [started(serve, config) for _ in range(2)]
@@ -233,71 +172,6 @@ def test_a_worse_version_goes_back_by_itself_while_daemons_serve(
     active, judged, _ = in_store(config, lambda store: store.activations("mf"))
     assert (active.undoes, active.previous) == (judged.number, "v2")
     assert active.changed_by.startswith("rollback: rated ")
-
-
-def test_a_canary_router_takes_its_share_of_those_who_ask_for_the_default(serve: Serve, tmp_path: Path) -> None:
-    config = configuration(tmp_path, canary=Canary(0.3, "random"))
-    replicas = [started(serve, config) for _ in range(2)]
-
-    def routers(client: httpx.Client, **body: object) -> dict[str, str]:
-        return {one: str(route(client, EASY, session_id=one, **body)["router"]) for one in SESSIONS}
-
-    expected = {one: "random" if arms.canary(one, 0.3) else "mf" for one in SESSIONS}
-    assert routers(replicas[0]) == routers(replicas[1]) == expected
-    assert set(expected.values()) == {"mf", "random"}
-    for named in ("router-mf", "router-mf-p50", "router-mf-0.5"):
-        assert set(routers(replicas[0], model=named).values()) == {"mf"}
-    canary, other = (next(one for one in SESSIONS if expected[one] == name) for name in ("random", "mf"))
-    shown = replicas[0].get("/v1/routers").json()["routers"]
-    for session, name in ((canary, "random"), (other, "mf")):
-        answer = route(replicas[0], EASY, session_id=session)
-        assert answer["threshold"] == shown[name]["thresholds"]["p50"]
-        assert answer["version"] == shown[name]["version"]
-    back = started(serve, configuration(tmp_path))
-    assert set(routers(back).values()) == {"mf"}
-
-
-def test_a_canary_version_is_hosted_beside_the_one_that_serves(serve: Serve, tmp_path: Path) -> None:
-    config = configuration(tmp_path, canary=Canary(0.3, "mf", str(version(tmp_path, "new"))))
-    client = started(serve, config)
-    shipped = hosting.configured(config)["mf"].manifest.version
-    found = versions_of(client)
-    assert found == {one: "new" if arms.canary(one, 0.3) else shipped for one in SESSIONS}
-    assert set(found.values()) == {"new", shipped}
-    assert set(versions_of(client, model="router-mf").values()) == {shipped}
-    answer = route(client, EASY, session_id=next(one for one in SESSIONS if found[one] == "new"))
-    logged = client.get(f"/v1/decisions/{answer['decision_id']}").json()
-    assert (answer["router"], answer["version"]) == ("mf", "new")
-    assert logged["router"] == "mf"
-
-
-@pytest.mark.parametrize(
-    ("canary", "changes", "fault"),
-    [
-        (
-            "{share: 0.1, router: bert}",
-            {},
-            "canary.router: 'bert' is not hosted; list it in `routers`, or say its artifact",
-        ),
-        ("{share: 0.1, router: nope}", {}, "canary.router: no router 'nope'; accepted: random, "),
-        ("{share: 0.1, router: mf}", {}, "canary.router: 'mf' is the default already; name another version's artifact"),
-        (
-            "{share: 0.1, router: sw}",
-            {"default": "router-mf-0.5"},
-            "canary: 'router-mf-0.5' is a threshold, mf's alone",
-        ),
-        ("{share: 1, router: sw}", {}, "canary.share: expected `float` < 1"),
-        ("{router: sw}", {}, "canary: object missing required field `share`"),
-    ],
-)
-def test_a_canary_that_cannot_be_is_one_line(tmp_path: Path, canary: str, changes: dict[str, str], fault: str) -> None:
-    path = tmp_path / "config.yaml"
-    base = {"ladder": [{"model": "a"}, {"model": "b"}], "routers": {"mf": {}, "sw": {}}, "default": "router-mf-p50"}
-    path.write_text(f"{yaml.safe_dump({**base, **changes})}canary: {canary}\n")
-    with pytest.raises(ConfigError) as refused:
-        config.load(path)
-    assert str(refused.value).startswith(f"{path}: {fault}")
-    assert "\n" not in str(refused.value)
 
 
 def test_commands_show_the_holdback_and_roll_back(tmp_path: Path) -> None:

@@ -6,25 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from scorer.cli import cli
 from scorer.encoder import Encoder
+from tests.scorer.commanding import fault, run
 
 ROW = {"prompt": "Why is the sky blue?", "model_a": "big", "model_b": "small", "outcome": 1}
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-def fault(*arguments: object) -> str:
-    """The one line that a person gets."""
-    result = run(*arguments)
-    assert result.exit_code == 2, result.output
-    (line,) = result.output.strip().splitlines()
-    assert line.startswith("routerd: ")
-    return str(line)
 
 
 def battles(path: Path, *changes: dict[str, object]) -> Path:

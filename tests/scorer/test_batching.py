@@ -97,6 +97,19 @@ async def test_failing_batch_fails_its_callers_and_no_others() -> None:
         assert await batcher.submit(14) == 14
 
 
+async def test_listener_that_fails_ends_no_queue() -> None:
+    def told(size: int) -> None:
+        if size == 1:
+            raise ValueError("a single job")
+
+    batcher: Batcher[int, int] = Batcher(lambda jobs: jobs, batched=told)
+    task = asyncio.create_task(batcher.run())
+    with pytest.raises(ValueError, match="a single job"):
+        await batcher.submit(1)
+    assert list(await asyncio.gather(batcher.submit(2), batcher.submit(3))) == [2, 3]
+    task.cancel()
+
+
 async def test_caller_that_left_is_not_scored() -> None:
     seen: list[int] = []
     started, release = threading.Event(), threading.Event()

@@ -43,6 +43,53 @@ def test_environment_fills_in_where_the_file_says_so(tmp_path: Path, monkeypatch
     assert loaded.database_url == "sqlite:////srv/data/routerd.sqlite"
 
 
+def test_tokens_come_from_the_environment_and_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "a-long-secret-of-the-plugin")
+    (tmp_path / "next").write_text("the-one-that-follows\n")
+    (tmp_path / "key").write_text("of-the-judge")
+    text = f"tokens: {{route: [os.environ/MY_TOKEN, {{file: {tmp_path / 'next'}}}], admin: [os.environ/MY_TOKEN]}}\n"
+    text += "judge: {model: j, daily_dollars: 1, prices: {j: [1, 1], big: [1, 1], small: [1, 1]}, "
+    text += f"key: {{file: {tmp_path / 'key'}}}}}\nlisten: 0.0.0.0:80\ntoken: the-old-one"
+    loaded = load(tmp_path, LADDER + text)
+    assert loaded.granted == {
+        "the-old-one": {"route", "feedback", "admin", "metrics"},
+        "a-long-secret-of-the-plugin": {"route", "admin"},
+        "the-one-that-follows": {"route"},
+    }
+    assert loaded.admins == ["the-old-one", "a-long-secret-of-the-plugin"]
+    assert loaded.judge is not None
+    assert loaded.judge.key == "of-the-judge"
+    assert load(tmp_path, LADDER).admins is None
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "secret: No such file or directory"),
+        (b" \n", "secret: is empty; expected a secret"),
+        (b"\xff\xfe", "secret: not a UTF-8 text file"),
+        (b"short", "tokens.admin[0]: expected `str` of length >= 16"),
+        (b"with a blank in its middle", "tokens.admin[0]: expected `str` matching regex"),
+    ],
+)
+def test_file_that_holds_no_token_is_named_and_not_quoted(tmp_path: Path, content: bytes | None, says: str) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    line = fault(tmp_path, LADDER + f"tokens: {{admin: [{{file: {tmp_path / 'secret'}}}]}}")
+    assert says in line
+    assert "blank" not in line
+
+
+def test_token_in_the_file_itself_is_refused_and_not_quoted(tmp_path: Path) -> None:
+    line = fault(tmp_path, LADDER + "tokens: {route: [os.environ/HOME, a-long-enough-secret]}")
+    assert line.endswith("tokens.route[1]: expected os.environ/NAME or {file: PATH}, not a token")
+
+
+def test_file_is_a_word_like_any_other_where_no_secret_is_meant(tmp_path: Path) -> None:
+    rule = "rules: [{name: r, model: big, metadata: {file: a.pdf}}]"
+    assert load(tmp_path, LADDER + rule).rules[0].metadata == {"file": "a.pdf"}
+
+
 def test_example_configuration_is_accepted() -> None:
     assert config.load(ROOT / "config.example.yaml").models == ("gpt-4o", "gpt-4o-mini")
 
@@ -82,6 +129,19 @@ def test_ipv6_address_is_taken_out_of_its_brackets(tmp_path: Path) -> None:
         (LADDER + "encoder: {nam: static}", "unknown field `nam`; accepted: name, directory, threads"),
         (LADDER + "encoder: 3", "encoder: expected `object`, got `int`"),
         (LADDER + "tokn: x", "unknown field `tokn`; accepted: ladder, listen, token"),
+        (
+            LADDER + "tokens: {rout: []}",
+            "tokens: object contains unknown field `rout`; accepted: route, feedback, admin",
+        ),
+        (LADDER + "tokens: {route: x}", "tokens.route: expected `array`, got `str`"),
+        (LADDER + "tls: {certificate: x}", "tls: object missing required field `key`"),
+        (LADDER + "limits: {rate: {per_second: 0, most_at_once: 1}}", "limits.rate.per_second: expected `float` > 0"),
+        (LADDER + f"browser_ratings: {{keys: [{'k' * 32}], origins: ['*']}}", "browser_ratings.origins[0]: expected"),
+        (LADDER + f"browser_ratings: {{keys: [{'k' * 31}], origins: []}}", "browser_ratings.keys[0]: expected `str`"),
+        (
+            LADDER + f"browser_ratings: {{keys: [{'k' * 32}], origins: []}}",
+            "browser_ratings: anybody may rate anything anyway; set `token` or `tokens`",
+        ),
     ],
 )
 def test_mistake_is_named_in_one_line(tmp_path: Path, text: str, says: str) -> None:

@@ -76,7 +76,7 @@ def test_a_long_prompt_goes_to_a_model_that_holds_it(start: Start) -> None:
     assert route(client, "word " * 200, model="router-mf-p0")["model"] == "small"
     answer = route(client, "word " * 2000, model="router-mf-p0")
     assert answer["model"] == "middle"
-    assert "small (about 3634 tokens, its window holds 1000)" in str(answer["reason"])
+    assert "small (about 3060 tokens, its window holds 1000)" in str(answer["reason"])
 
 
 def test_cooldown_and_tags_narrow_and_none_allowed_is_a_403(start: Start) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorer import guards
+from scorer import guards, requests
 from scorer.guards import Guarded
 from scorer.models import Model
-from scorer.requests import Asked
+from scorer.requests import Asked, RouteRequest
 
 EU = {"region": "eu"}
 MODELS = {
@@ -35,7 +35,7 @@ def asked(text: str = "hi", tags: dict[str, str] | None = None, **needs: bool | 
         ({"tokens": 1700}, tuple(MODELS), {}),  # 1,700 and an ordinary answer of 300 just fit
         ({"tokens": 1701}, ("large", "medium", "unknown"), {"small": "about 2001 tokens, its window holds 2000"}),
         ({"tokens": 500, "max_tokens": 1501}, ("large", "medium", "unknown"), None),
-        ({"chars": 6000}, ("large", "medium", "unknown"), None),  # 2,000 tokens of three characters
+        ({"chars": 7800}, ("large", "medium", "unknown"), None),  # 1,716 tokens, as many for each as "hi" has
     ],
 )
 def test_a_model_that_cannot_is_left_out(
@@ -48,16 +48,26 @@ def test_a_model_that_cannot_is_left_out(
     assert not found.forced
 
 
-def test_characters_of_three_bytes_count_as_a_token_each() -> None:
+def test_chinese_characters_count_as_more_than_a_token_each() -> None:
     """1,800 Chinese characters and an answer do not fit into 2,000 tokens; so many Latin ones do."""
     chinese, latin = asked("字" * 1800, chars=1800), asked("a" * 1800, chars=1800)
     assert guards.narrow(MODELS, chinese, ["small", "large"], ()) == Guarded(
         ("large",),
-        {"medium": "not allowed", "small": "about 2100 tokens, its window holds 2000", "unknown": "not allowed"},
+        {"medium": "not allowed", "small": "about 2820 tokens, its window holds 2000", "unknown": "not allowed"},
     )
     found = guards.narrow(MODELS, latin, None, ())
     assert found is not None
     assert "small" in found.candidates
+
+
+def test_a_size_that_the_caller_tells_counts_for_more_than_what_it_sends() -> None:
+    cases: list[tuple[dict[str, bool | int | str], float]] = [
+        ({}, 1.0),
+        ({"chars": 5000}, 1100.0),
+        ({"chars": 5000, "tokens": 900}, 900.0),
+    ]
+    for needs, size in cases:
+        assert requests.extract(RouteRequest(prompt="hi", needs=needs)).size.tokens_in == size
 
 
 def test_a_model_in_cooldown_rests() -> None:

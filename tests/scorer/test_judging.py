@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from feedback.migrations import migrate
 from gateway_plugin import ids
-from scorer import daemon
+from scorer import chores
 from scorer.cli import cli
 from scorer.config import ConfigError, load
 from tests.conftest import Serve
@@ -34,7 +34,7 @@ def _report(client: httpx.Client, decision_id: object, answer: str) -> None:
 def test_an_answer_that_was_asked_for_is_judged_and_its_text_forgotten(
     start: Start, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "_JUDGE_SECONDS", 0.1)
+    monkeypatch.setattr(chores, "_JUDGE_SECONDS", 0.1)
     endpoint = Endpoint()
     client = start(judge=settings(serve(endpoint.app), prices=PRICES))
     asked = route(client, QUESTION["content"])

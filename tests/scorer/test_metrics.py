@@ -107,7 +107,7 @@ def test_metrics_ask_for_no_token(start: Start) -> None:
     client = start(token="correct-horse")
     assert client.get("/v1/routers").status_code == 401
     of = scraped(client)
-    assert of("requests_total", call="other", status="401") == 1
+    assert of("requests_total", call="/v1/routers", status="401") == 1
 
 
 def test_every_application_counts_for_itself(start: Start) -> None:

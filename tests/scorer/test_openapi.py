@@ -27,7 +27,7 @@ def test_every_described_path_is_served_and_every_served_path_described(start: S
     document = client.get("/openapi.json").json()
     for path, operations in document["paths"].items():
         for method in operations:
-            answer = client.request(method, path.format(decision_id=UNKNOWN, days=7))
+            answer = client.request(method, path.format(decision_id=UNKNOWN, erasure_id=UNKNOWN, days=7))
             assert answer.json().get("error", {}).get("code") not in ("not_found", "method_not_allowed")
     assert set(document["paths"]) == {
         "/v1/route",
@@ -37,6 +37,8 @@ def test_every_described_path_is_served_and_every_served_path_described(start: S
         "/v1/comparisons",
         "/v1/outcomes",
         "/v1/decisions/{decision_id}",
+        "/v1/erasures",
+        "/v1/erasures/{erasure_id}",
         "/v1/report/{days}",
         "/healthz",
         "/readyz",

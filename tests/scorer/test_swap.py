@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scorer import daemon
+from scorer import chores, daemon
 from scorer.calibration import Calibration
 from scorer.config import load
 from tests.benchmarks import swap
@@ -19,7 +19,7 @@ from tests.conftest import Serve
 def test_versions_change_under_load(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(daemon, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(chores, "_POLL_SECONDS", 0.1)
     config = load(swap.configuration(tmp_path))
     fitted = swap.prepare(config, 3)
     url = serve(daemon.build(config))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,24 +9,16 @@ import httpx
 import msgspec
 import pytest
 
-from scorer import daemon, hosting
+from scorer import daemon
 from scorer.config import Config
 from tests.conftest import served
 from tests.feedback.dashboard import nights
+from tests.feedback.dashboard.visiting import after_nights
 
 
 @pytest.fixture(scope="package")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Four nights of 700 requests, most of them rated."""
-    config = msgspec.structs.replace(nights.SETTINGS, data_dir=tmp_path_factory.mktemp("nights"))
-
-    async def fill() -> None:
-        store = hosting.open_store(config)
-        await nights.replay(store, config, nights=4, requests=700, rated=0.8)
-        await store.close()
-
-    asyncio.run(fill())
-    return config
+    return after_nights(tmp_path_factory.mktemp("nights"), requests=700)
 
 
 @pytest.fixture(scope="package")

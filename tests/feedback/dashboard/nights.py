@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from feedback import calibrations, drift, retrain, rollback, versions
+from feedback import calibrations, drift, retrain, rollback
 from feedback.drift import Check, Drift
 from feedback.records import Holdback, Outcome, Rating, Run
 from feedback.store import Store
@@ -162,7 +162,7 @@ async def _publish(story: Story, change: float, ago: float) -> Hosted:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(time.time() - ago))
     about = {**mf._about, "version": f"{stamp}-{story.generator.integers(2**32):08x}", "parent": mf.version}
     fitted = Factorization(mf.players, factors, about)
-    directory = versions.folder(story.config.data_dir, "mf").resolve() / fitted.version
+    directory = hosting.open_shelf(story.config).place("mf", fitted.version)
     fitted.save(directory)
     sample = calibration.shipped_sample("static", mf.encoder_id)
     calibrated = calibration.calibrate(fitted, ladder, calibrations.TRAFFIC, sample[1])

@@ -1,17 +1,13 @@
-"""The pages over a real socket: what they show, whom they admit, and what their buttons do."""
+"""The pages over a real socket: what they show."""
 
 from __future__ import annotations
 
-import asyncio
+import math
 import re
 import shlex
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
 from html import unescape
 from itertools import pairwise
-from pathlib import Path
 
 import httpx
 import msgspec
@@ -20,25 +16,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedback.dashboard.commands import Commands
-from feedback.records import Activation, Outcome, Rating
-from feedback.store import Store
+from feedback.records import Outcome, Rating
 from gateway_plugin import ids
-from scorer import daemon, hosting
+from scorer import daemon
 from scorer.config import Config
-from scorer.decisions import Decision
+from scorer.sections import RouterConfig
 from tests.conftest import Serve, served
 from tests.feedback.dashboard import nights
 from tests.feedback.dashboard.reading import Page
+from tests.feedback.dashboard.visiting import PAGES, put, wait_for
 from tests.feedback.examples import a_decision
-
-PAGES = ("/", "/decisions", "/runs", "/versions")
-TOKEN = "a long enough token"
-SAYS = [sys.executable, "-c", "import sys; print('said', *sys.argv[1:])"]
-SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
-
-
-# What they show
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -103,8 +90,34 @@ def test_decision_page_explains_the_choice(serve: Serve, fresh: Config) -> None:
         "wrong",
         "ann",
         "what is 1 + 1?",
+        "At threshold up to 0.2: strong",
+        "None is known: the prompt was encoded by another encoder than the one in use.",
     ):
         assert told in unescape(html)
+
+
+@pytest.mark.parametrize("router", ["mf", "sw"])
+def test_decision_page_tells_what_spoke_for_the_scores(serve: Serve, fresh: Config, router: str) -> None:
+    config = msgspec.structs.replace(
+        fresh, keep="text", routers={router: RouterConfig()}, default=f"router-{router}-0.5"
+    )
+    url = serve(daemon.build(config))
+    first, second = (
+        httpx.post(f"{url}/v1/route", json={"model": "router", "prompt": prompt}, timeout=30).json()["decision_id"]
+        for prompt in ("What is the capital of France?", "What is the capital of <Spain>?")
+    )
+    wait_for(lambda: httpx.get(f"{url}/v1/decisions/{second}", timeout=30).status_code == 200)
+    httpx.post(f"{url}/v1/feedback", json={"decision_id": second, "rating": "up"}, timeout=30)
+    html = httpx.get(f"{url}/decisions/{first}", timeout=30).text
+    page = Page(html)
+    head, *parts, total, score = page.tables["parts"]
+    assert head == ["Part of the sum", "gpt-4o", "gpt-4o-mini"]
+    for column in (1, 2):
+        values = [float(row[column].replace("−", "-")) for row in (*parts, total)]
+        assert sum(values[:-1]) == pytest.approx(values[-1], abs=0.006)  # as far as they are shown
+        assert float(score[column]) == pytest.approx(1 / (1 + math.exp(-values[-1])), abs=0.001)
+    assert page.tables["alike"][1][-1] == "What is the capital of <Spain>?"
+    assert ("pretrained battle" in html) == (router == "sw")
 
 
 def test_decision_that_nobody_has_heard_of_is_a_404_page(client: httpx.Client) -> None:
@@ -176,207 +189,3 @@ def guestbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guestbook]:
     config = msgspec.structs.replace(nights.SETTINGS, data_dir=tmp_path_factory.mktemp("guests"))
     with served(daemon.build(config)) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield Guestbook(config, client)
-
-
-# Whom they admit
-
-
-@contextmanager
-def guarded(config: Config, commands: Commands | None = None) -> Iterator[httpx.Client]:
-    """A daemon with a token, and a client that does not have it."""
-    config = msgspec.structs.replace(config, token=TOKEN)
-    with served(daemon.build(config, commands=commands)) as url, httpx.Client(base_url=url, timeout=30) as client:
-        yield client
-
-
-@pytest.mark.parametrize("path", [*PAGES, "/confirm/retrain", f"/decisions/{ids.mint()}"])
-def test_without_a_session_every_page_leads_to_the_login(fresh: Config, path: str) -> None:
-    with guarded(fresh) as client:
-        answer = client.get(path)
-        assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/login")
-        assert client.post("/act/retrain").status_code == 303
-
-
-def test_token_opens_a_session_that_is_signed_and_out_of_reach_of_scripts(fresh: Config) -> None:
-    with guarded(fresh) as client:
-        assert client.post("/login", data={"token": "another token"}).status_code == 403
-        assert client.get("/versions").status_code == 303
-        answer = client.post("/login", data={"token": TOKEN, "then": "/versions"})
-        assert (answer.status_code, answer.headers["location"]) == (303, "/versions")
-        cookie = answer.headers["set-cookie"].lower()
-        assert "httponly" in cookie
-        assert "samesite=strict" in cookie
-        assert TOKEN not in answer.headers["set-cookie"]
-        assert client.get("/versions").status_code == 200
-        assert client.get("/v1/routers").status_code == 401  # the session is of the pages alone
-        session = client.cookies["routerd_session"]
-        client.cookies.set("routerd_session", session[:-1] + ("0" if session[-1] != "0" else "1"))
-        assert client.get("/versions").status_code == 303
-
-
-@pytest.mark.parametrize("then", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"])
-def test_login_leads_nowhere_else(fresh: Config, then: str) -> None:
-    with guarded(fresh) as client:
-        assert client.post("/login", data={"token": TOKEN, "then": then}).headers["location"] == "/"
-
-
-def test_logout_needs_the_form_and_forgets_the_session(fresh: Config) -> None:
-    with guarded(fresh) as client:
-        client.post("/login", data={"token": TOKEN})
-        assert client.post("/logout").status_code == 403
-        form = Page(client.get("/versions").text).inputs
-        assert client.post("/logout", data=form).status_code == 303
-        assert client.get("/versions").status_code == 303
-
-
-def test_without_a_token_only_this_machine_by_its_own_name_is_answered(client: httpx.Client) -> None:
-    assert client.get("/decisions", headers={"host": "rebound.example:4141"}).status_code == 421
-    assert client.get("/decisions", headers={"host": "localhost:4141"}).status_code == 200
-    assert client.get("/decisions", headers={"host": "[::1]:4141"}).status_code == 200
-
-
-# What their buttons do
-
-
-@contextmanager
-def with_buttons(config: Config, program: list[str]) -> Iterator[httpx.Client]:
-    commands = Commands(program, Path("config.yaml"))
-    with served(daemon.build(config, commands=commands)) as url, httpx.Client(base_url=url, timeout=30) as client:
-        yield client
-
-
-def confirmed(client: httpx.Client, path: str) -> dict[str, str]:
-    """The fields of a confirmation page's form."""
-    page = Page(client.get(path).text)
-    return {name: page.inputs[name] for name in ("form_token", "router", "version")}
-
-
-@pytest.mark.parametrize(
-    ("action", "arguments"),
-    [
-        ("retrain", "retrain"),
-        ("recalibrate", "calibrate --router mf --strong-share 0.4"),
-        ("rollback", "artifacts rollback mf"),
-    ],
-)
-def test_button_runs_the_command_once_it_is_confirmed(fresh: Config, action: str, arguments: str) -> None:
-    with with_buttons(fresh, SAYS) as client:
-        form = confirmed(client, f"/confirm/{action}?router=mf")
-        answer = client.post(f"/act/{action}", data=form)
-        assert answer.status_code == 303
-        html = client.get(answer.headers["location"]).text
-        assert f"routerd {arguments}" in html
-        assert f"said {arguments} --config config.yaml" in html
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"data": {"form_token": ""}},
-        {"data": {"form_token": "0" * 64}},
-        {"headers": {"origin": "https://evil.example"}},
-        {"headers": {"origin": "null"}},
-        {"headers": {"sec-fetch-site": "cross-site"}},
-        {"headers": {"sec-fetch-site": "same-site"}},
-        {"cookies": None},
-    ],
-    ids=str,
-)
-def test_form_of_another_site_or_session_does_nothing(fresh: Config, change: dict[str, dict[str, str] | None]) -> None:
-    with with_buttons(fresh, SAYS) as client:
-        form = confirmed(client, "/confirm/retrain")
-        if "cookies" in change:
-            client.cookies.clear()
-        data, headers = {**form, **(change.get("data") or {})}, change.get("headers")
-        assert client.post("/act/retrain", data=data, headers=headers).status_code == 403
-        assert "said" not in client.get("/runs").text
-
-
-def test_form_of_this_site_is_taken_with_a_browsers_headers(fresh: Config) -> None:
-    with with_buttons(fresh, SAYS) as client:
-        headers = {"origin": str(client.base_url).rstrip("/"), "sec-fetch-site": "same-origin"}
-        answer = client.post("/act/retrain", data=confirmed(client, "/confirm/retrain"), headers=headers)
-        assert answer.status_code == 303
-
-
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/confirm/nonsense", 404),
-        ("/confirm/rollback?router=nonsense", 400),
-        ("/confirm/activate?router=mf&version=--help", 400),
-    ],
-)
-def test_button_for_what_is_not_there_is_a_page_that_says_so(fresh: Config, path: str, status: int) -> None:
-    with with_buttons(fresh, SAYS) as client:
-        assert client.get(path).status_code == status
-
-
-def test_one_command_runs_at_a_time_and_ends_with_the_daemon(fresh: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feedback.dashboard.pages._WAIT_SECONDS", 0.1)
-    began = time.monotonic()
-    with with_buttons(fresh, SLEEPS) as client:
-        form = confirmed(client, "/confirm/retrain")
-        assert client.post("/act/retrain", data=form).status_code == 303
-        assert "running" in client.get("/runs").text
-        assert client.post("/act/retrain", data=form).status_code == 409
-    assert time.monotonic() - began < 20
-
-
-def test_daemon_without_commands_has_no_buttons(client: httpx.Client) -> None:
-    assert client.get("/confirm/retrain").status_code == 404
-    assert "/confirm/" not in client.get("/versions").text + client.get("/").text
-
-
-def test_activation_by_button_serves_as_one_by_command_does(fresh: Config, tmp_path: Path) -> None:
-    """The real command, on a file of configuration; it is what `routerd serve` gives the buttons."""
-    asyncio.run(one_night(fresh))
-    path = tmp_path / "config.yaml"
-    ladder = [{"model": rung.model, "like": rung.like} for rung in fresh.ladder]
-    path.write_text(yaml.safe_dump({"ladder": ladder, "encoder": "static", "data_dir": str(tmp_path)}))
-    commands = Commands([sys.executable, "-m", "scorer"], path)
-    with served(daemon.build(fresh, commands=commands)) as url, httpx.Client(base_url=url, timeout=30) as client:
-        served_before = client.get("/v1/routers").json()["routers"]["mf"]["version"]
-        links = re.findall(r'href="(/confirm/activate[^"]*)"', client.get("/versions").text)
-        form = confirmed(client, unescape(links[0]))
-        assert form["version"] != served_before
-        client.post("/act/activate", data={**form, "holdback": "1"})
-        wait_for(lambda: "serves from now on" in client.get("/versions").text, 30)
-        wait_for(lambda: client.get("/v1/routers").json()["routers"]["mf"]["version"] == form["version"], 15)
-        activation, *_ = asyncio.run(history(fresh))
-        assert (activation.version, activation.holdback) == (form["version"], fresh.rollback.holdback)
-
-
-async def one_night(config: Config) -> None:
-    async with opened(config) as store:
-        await nights.replay(store, config, nights=1, requests=20)
-
-
-async def history(config: Config) -> list[Activation]:
-    async with opened(config) as store:
-        return await store.activations("mf")
-
-
-@asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Store]:
-    store = hosting.open_store(config)
-    yield store
-    await store.close()
-
-
-def put(config: Config, decisions: list[Decision], outcomes: list[Outcome], ratings: list[Rating]) -> None:
-    async def work() -> None:
-        async with opened(config) as store:
-            await store.add_decisions(decisions)
-            await store.record_outcomes(outcomes)
-            for rating in ratings:
-                await store.rate(rating)
-
-    asyncio.run(work())
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)

@@ -133,11 +133,13 @@ def test_in_a_batch_those_that_can_be_scored_are(endpoint: Endpoint, mf: Path, e
     router = Factorization.load(mf, endpoint.settings())
     scoring = Scoring(encoder, {"mf": Hosted(router, LADDER, None), "random": Hosted(Random(), LADDER, None)})
     known = scoring.score([Job("mf", EASY)])[0]
+    assert isinstance(known, Scored)
     endpoint.stop()
     texts = [("mf", HARD), ("mf", EASY), ("random", HARD), ("mf", ""), ("mf", "new")]
     answers = scoring.score([Job(name, text) for name, text in texts])
     assert [isinstance(answer, Scored) for answer in answers] == [False, True, True, True, False]
-    assert answers[1] == known
+    assert isinstance(answers[1], Scored)
+    assert answers[1]._replace(stages=()) == known._replace(stages=())
     assert "cannot be reached" in str(answers[0])
 
 
