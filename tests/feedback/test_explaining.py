@@ -36,7 +36,7 @@ class Plain:
         return model in LIKE.values()
 
     def score(self, prompts: Prompts, ladder: Sequence[str]) -> Scores:
-        raise NotImplementedError
+        raise AssertionError("an explanation needs no scores")
 
     def explain(self, prompt: Prompts, ladder: Sequence[str]) -> list[Grounds]:
         self.asked.append(prompt)
