@@ -275,9 +275,7 @@ def _objection(trial: Trial) -> str:
 
 
 async def _publish(store: Store, plan: Plan, router: Learner, trial: Trial, held: Run) -> None:
-    directory = plan.shelf.place(router.name, router.version)
-    await asyncio.to_thread(router.save, directory, {"gate": trial.ruling_record})
-    await asyncio.to_thread(plan.shelf.publish, router.name, router.version)
+    directory = await asyncio.to_thread(retrain.shelved, plan, router, trial)
     calibration = await retrain.calibrated(store, plan, router)
     await retrain.activate(store, plan, router, directory, calibration, BY, held)
 

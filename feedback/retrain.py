@@ -30,6 +30,7 @@ from feedback.refit import refit_mf, refit_sw
 from feedback.runs import Lost
 from feedback.store import Store
 from feedback.trials import Trial
+from scorer.artifacts import MANIFEST
 from scorer.battles import BAR
 from scorer.calibration import Calibration, calibrate
 from scorer.routers.base import Prompts, Router, known_as
@@ -241,9 +242,7 @@ async def _try(
         trial = await asyncio.to_thread(trials.priced, trial, case, material.records, fitted, plan.share)
     if publish and not trial.objection:
         assert trial.calibration is not None
-        directory = plan.shelf.place(challenger.name, challenger.version)
-        await asyncio.to_thread(challenger.save, directory, {"gate": trial.ruling_record})
-        await asyncio.to_thread(plan.shelf.publish, challenger.name, challenger.version)
+        directory = await asyncio.to_thread(shelved, plan, challenger, trial)
         over = subject.activation
         try:
             await activate(store, plan, challenger, directory, trial.calibration, JOB, held, plan.holdback, over)
@@ -251,6 +250,15 @@ async def _try(
         except Overtaken as error:
             trial = replace(trial, objection=str(error))
     return replace(trial, seconds=time.time() - began)
+
+
+def shelved(plan: Plan, challenger: Learner, trial: Trial) -> Path:
+    """Where the version now lies, for all replicas. Raises ArtifactError."""
+    directory = plan.shelf.place(challenger.name, challenger.version)
+    if not (directory / MANIFEST).exists():  # else a run that was killed within the same second has left the same
+        challenger.save(directory, {"gate": trial.ruling_record})
+    plan.shelf.publish(challenger.name, challenger.version)
+    return directory
 
 
 async def calibrated(store: Store, plan: Plan, router: Router) -> Calibration:
